@@ -1,0 +1,205 @@
+"""The `dsflow` command: the group, the global options, the literal table of commands, and the one error boundary.
+
+A command is imported only when it is called, so that `dsflow --help` costs what Python and click cost.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from dsflow import __version__
+from dsflow.commands.context import Context
+from dsflow.console import Console
+from dsflow.errors import BUG_EXIT_CODE, DsflowError, Interrupted, UsageError, did_you_mean
+
+# name -> (where it lives, what it does in one line); the order is the order of the help screen
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Start": {
+        "init": ("dsflow.commands.init:init", "Make a workspace in a folder"),
+        "demo": ("dsflow.commands.demo:demo", "Make a workspace with a sample pipeline and run it"),
+        "doctor": ("dsflow.commands.doctor:doctor", "Check this machine, each problem with its fix"),
+        "config": ("dsflow.commands.config:config", "Show every setting and where it came from"),
+    },
+    "Write jobs": {
+        "generate-job": ("dsflow.commands.generate_job:generate_job", "Make a job from a template"),
+        "generate-adhoc": ("dsflow.commands.generate_adhoc:generate_adhoc", "Fetch data and open it in a notebook"),
+        "infer-schema": ("dsflow.commands.infer_schema:infer_schema", "Show the columns and types of a data file"),
+        "transform-notebook": ("dsflow.commands.transform_notebook:transform_notebook", "Turn a notebook into text and back"),
+        "validate": ("dsflow.commands.validate:validate", "Check jobs and settings without running anything"),
+        "render": ("dsflow.commands.render:render", "Show a job for a date with everything filled in"),
+        "schema": ("dsflow.commands.schema:schema", "Print the JSON schema of a file, for editors"),
+    },
+    "Run": {
+        "run": ("dsflow.commands.run:run", "Run a job for a date"),
+        "build-images": ("dsflow.commands.build_images:build_images", "Build the images that jobs run in"),
+    },
+    "Look": {
+        "runs": ("dsflow.commands.runs:runs", "List runs, show one, rebuild the history"),
+        "logs": ("dsflow.commands.logs:logs", "Print or follow the log of a run"),
+        "open": ("dsflow.commands.open:open_page", "Open the page of a run"),
+        "tree": ("dsflow.commands.tree:tree", "Show the folders of the datastore"),
+    },
+    "Help": {
+        "completion": ("dsflow.commands.completion:completion", "Print the completion script for a shell"),
+        "exit-codes": ("dsflow.commands.exit_codes:exit_codes", "Explain the exit codes"),
+    },
+}
+_ALL = {name: entry for group in COMMANDS.values() for name, entry in group.items()}
+
+
+class _Commands(click.Group):
+    """The group whose commands are those of COMMANDS plus executables named `dsflow-NAME`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*_ALL, *_external(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _ALL:
+            place, short_help = _ALL[cmd_name]
+            module, attribute = place.split(":")
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+            command.name, command.short_help = cmd_name, short_help
+            return command
+        path = _external(ctx).get(cmd_name)
+        return _external_command(cmd_name, path) if path else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
+            guess = did_you_mean(name, self.list_commands(ctx))
+            raise UsageError(f"no command {name!r}{guess}", "`dsflow --help` lists the commands.")
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _globals_first(args))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {
+            title: [(name, help_text) for name, (_, help_text) in group.items()] for title, group in COMMANDS.items()
+        }
+        sections["Your own"] = [(name, str(path)) for name, path in sorted(_external(ctx).items())]
+        for title, rows in sections.items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows, col_max=20)
+
+
+_FLAGS = {"--json", "-v", "--verbose", "-q", "--quiet"}
+
+
+def _globals_first(args: list[str]) -> list[str]:
+    """Let `dsflow run x --json` mean `dsflow --json run x`; nothing after `--` is touched."""
+    end = args.index("--") if "--" in args else len(args)
+    moved = [arg for arg in args[:end] if arg in _FLAGS]
+    return moved + [arg for arg in args[:end] if arg not in _FLAGS] + args[end:]
+
+
+def _external(ctx: click.Context) -> dict[str, Path]:
+    """Executables named `dsflow-NAME` on PATH and in the workspace's `commands/`."""
+    folders = [Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if entry]
+    start = Path(ctx.params.get("directory") or Path.cwd())
+    folders += [root / "commands" for root in (start, *start.parents) if (root / "dsflow.yml").is_file()][:1]
+    found: dict[str, Path] = {}
+    for folder in folders:
+        try:
+            entries = [entry for entry in os.scandir(folder) if entry.name.startswith("dsflow-")]
+        except OSError:
+            continue
+        for entry in entries:
+            name = Path(entry.name).stem.removeprefix("dsflow-")
+            if name and name not in _ALL and os.access(entry.path, os.X_OK) and entry.is_file():
+                found.setdefault(name, Path(entry.path))
+    return found
+
+
+def _external_command(name: str, path: Path) -> click.Command:
+    @click.command(name, context_settings={"ignore_unknown_options": True, "help_option_names": []})
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def run_external(arguments: tuple[str, ...]) -> None:
+        import subprocess
+
+        sys.exit(subprocess.run([str(path), *arguments], check=False).returncode)
+
+    return run_external
+
+
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DSFLOW", "max_content_width": 100},
+    options_metavar="[-C DIR] [--json] [-v] [-q]",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="dsflow")
+@click.option("-C", "--directory", type=click.Path(path_type=Path), help="Act as if started in DIR.", metavar="DIR")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; lines for people on stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more: tracebacks of your code, every choice made.")
+@click.option("-q", "--quiet", is_flag=True, help="Results and errors only.")
+@click.pass_context
+def dsflow(ctx: click.Context, directory: Path | None, as_json: bool, verbose: bool, quiet: bool) -> None:
+    """Run notebooks, SQL and scripts for a date; get one atomic, checked partition and one page."""
+    if directory is not None and not directory.is_dir():
+        raise UsageError(f"-C {directory}: there is no such folder")
+    ctx.obj = Context(directory, Console(json=as_json, verbose=verbose, quiet=quiet))
+    if ctx.invoked_subcommand is None:
+        click.echo(f"dsflow {__version__}\n\n{ctx.get_help()}")
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit code; nothing escapes but SystemExit of a shell completion."""
+    arguments = list(sys.argv[1:] if args is None else args)
+    console = Console(verbose="-v" in arguments or "--verbose" in arguments)
+    try:
+        result = dsflow.main(arguments, prog_name="dsflow", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except DsflowError as error:
+        console.error(error)
+        return error.exit_code
+    except click.ClickException as error:
+        console.error(_from_click(error))
+        return UsageError.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        console.error(Interrupted("interrupted"))
+        return Interrupted.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _bug(console, error)
+
+
+def _from_click(error: click.ClickException) -> UsageError:
+    message = error.format_message()
+    where = ""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        where = f"`{error.ctx.command_path} --help` explains the command."
+    return UsageError(message[:1].lower() + message[1:].rstrip("."), where)
+
+
+def _bug(console: Console, error: Exception) -> int:
+    """Write the report of an unexpected exception and name its file."""
+    import platform
+    import tempfile
+    import traceback
+
+    versions = f"dsflow {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    report = f"{versions}\narguments: {sys.argv[1:2]}\n\n{''.join(traceback.format_exception(error))}"
+    with tempfile.NamedTemporaryFile("w", prefix="dsflow-bug-", suffix=".log", delete=False) as file:
+        file.write(report)
+    if console.verbose:
+        console.note(report)
+    console.error(DsflowError(f"this is a bug in dsflow ({type(error).__name__}: {error})", f"The report is {file.name}"))
+    return BUG_EXIT_CODE
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Entry point: run the command line and exit."""
+    sys.exit(run(args))
+
+

@@ -1,0 +1,29 @@
+"""`dsflow completion`: completion scripts, and what can be completed inside a workspace."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from dsflow.errors import DsflowError
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the completion script for a shell: `eval "$(dsflow completion bash)"`."""
+    script = get_completion_class(shell)
+    assert script is not None
+    click.echo(script(ctx.find_root().command, {}, "dsflow", "_DSFLOW_COMPLETE").source())
+
+
+def jobs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the names of jobs."""
+    from dsflow.workspace import Workspace
+
+    try:
+        names = Workspace.find(ctx.find_root().params.get("directory")).job_names()
+    except DsflowError:
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -1,0 +1,58 @@
+"""What every command gets: the workspace and its settings, found when first asked for, and the console."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsflow.console import Console
+
+if TYPE_CHECKING:
+    from dsflow.history import History
+    from dsflow.specs import WorkspaceSpec
+    from dsflow.workspace import Workspace
+
+
+@dataclass
+class Context:
+    """Global options and what follows from them.
+
+    Attributes:
+        directory: Where to look for the workspace (`-C`), the current folder by default.
+        console: The only writer to the terminal.
+    """
+
+    directory: Path | None = None
+    console: Console = field(default_factory=Console)
+
+    @property
+    def json(self) -> bool:
+        """Whether the user asked for one JSON document on stdout."""
+        return self.console.json
+
+    @functools.cached_property
+    def workspace(self) -> Workspace:
+        """The workspace that holds the directory.
+
+        Raises:
+            UsageError: there is none.
+        """
+        from dsflow.workspace import Workspace
+
+        return Workspace.find(self.directory)
+
+    @functools.cached_property
+    def settings(self) -> WorkspaceSpec:
+        """The settings of the workspace (`dsflow.yml`)."""
+        from dsflow.specs import load_workspace
+
+        return load_workspace(self.workspace)
+
+    @functools.cached_property
+    def history(self) -> History:
+        """The run history of the workspace."""
+        from dsflow.history import History
+
+        return History.open(self.workspace, self.settings)

@@ -1,0 +1,179 @@
+"""`dsflow generate-job`: list the templates, or make a job from one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dsflow.commands.context import Context
+from dsflow.errors import DsflowError, UsageError
+
+if TYPE_CHECKING:
+    from dsflow.specs import TemplateSpec
+    from dsflow.template_sources import Source
+    from dsflow.templates import Draft, Order
+
+_USAGE = "dsflow generate-job TEMPLATE NAME [--set KEY=VALUE]..."
+_EXAMPLE = "dsflow generate-job download_file my_dataset"
+
+
+@click.command()
+@click.argument("template", required=False)
+@click.argument("name", required=False)
+@click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="Answer a question of the template.")
+@click.option("--sample", type=click.Path(path_type=Path), metavar="FILE", help="Take the columns from this file.")
+@click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
+@click.option("--force", is_flag=True, help="Replace the files of a job that exists.")
+@click.option("-y", "--no-input", is_flag=True, help="Ask nothing; take the defaults.")
+@click.pass_obj
+def generate_job(
+    context: Context,
+    template: str | None,
+    name: str | None,
+    given: tuple[str, ...],
+    sample: Path | None,
+    dry_run: bool,
+    force: bool,
+    no_input: bool,
+) -> None:
+    """Make job NAME from a TEMPLATE; without arguments, list the templates.
+
+    TEMPLATE is a name from the list, the folder of a template, or a git URL (git+https://host/repository.git#folder).
+    On a terminal its questions are asked; with --set, -y or elsewhere they are not.
+    """
+    from dsflow.template_sources import all_templates, find_template
+
+    known, problems = all_templates(context.workspace, context.settings.templates)
+    for problem in problems:
+        context.console.note(f"warning: {problem.message}")
+    if template is None:
+        _list(context, known)
+        return
+    source = find_template(context.workspace, template, known)
+    if name is None:
+        raise UsageError(f"generate-job {template}: the NAME is missing", f"Usage: {_USAGE}")
+    asking = not (given or no_input) and sys.stdin.isatty()
+    order = _order(context, source, name, given, sample, asking=asking)
+    _make(context, order, dry_run=dry_run, force=force)
+
+
+def _list(context: Context, known: dict[str, Source]) -> None:
+    rows = [(name, _description(source), source.origin) for name, source in known.items()]
+    if context.json:
+        keys = ("name", "description", "origin")
+        context.console.document([dict(zip(keys, row, strict=True)) for row in rows])
+        return
+    width = max((len(name) for name, *_ in rows), default=0)
+    lines = [f"  {name.ljust(width)}  {description}".rstrip() for name, description, _ in rows]
+    for line in (f"Usage: {_USAGE}", "", "Templates:", *lines, "", "For instance:", f"  $ {_EXAMPLE}"):
+        context.console.line(line)
+
+
+def _description(source: Source) -> str:
+    from dsflow.specs import load_template
+
+    try:
+        return load_template(source.folder).description or f"from {source.origin}"
+    except DsflowError as error:
+        return f"cannot be used: {error.message.splitlines()[0]}"
+
+
+def _order(
+    context: Context, source: Source, name: str, given: Sequence[str], sample: Path | None, *, asking: bool
+) -> Order:
+    from dsflow.specs import load_template
+    from dsflow.templates import Order, answers_of
+    from dsflow.workspace import check_name
+
+    check_name(name, "job")
+    spec = load_template(source.folder)
+    said = dict(_pair(text) for text in given)
+    if asking:
+        said = _ask(spec, name)
+    return Order(
+        template=source.folder,
+        spec=spec,
+        dataset=name,
+        ds=dt.date.today().isoformat(),
+        answers=answers_of(spec, name, said),
+        sample=_sample(context, spec, source, sample),
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise UsageError(f"--set {text}: there is no '='", "Write it like --set source_url=https://...")
+    return key, value
+
+
+def _ask(spec: TemplateSpec, name: str) -> dict[str, str]:
+    from dsflow.templates import answer_of, default_of
+
+    answers: dict[str, str] = {}
+    for question in spec.template_parameters:
+        text, default = question.text or question.name, default_of(question, name)
+        if question.type == "boolean":
+            answers[question.name] = "yes" if click.confirm(text, default=bool(default), err=True) else "no"
+            continue
+        kind = click.Choice(question.choices) if question.type == "choice" else None
+        while True:
+            said = str(click.prompt(text, default=default, type=kind, err=True))
+            try:
+                answer_of(question, said)
+            except UsageError as error:
+                click.echo(f"  {error.message}", err=True)
+                continue
+            answers[question.name] = said
+            break
+    return answers
+
+
+def _sample(context: Context, spec: TemplateSpec, source: Source, sample: Path | None) -> dict[str, Any] | None:
+    from dsflow.engines.inference import infer_schema
+    from dsflow.inputs import local
+
+    if sample is None:
+        return None
+    if spec.schema_from == "none":
+        raise UsageError(f"--sample: template {source.folder.name} takes no sample of the data")
+    return infer_schema(Path(local(str(sample), context.workspace.datastore)), spec.schema_from).document()
+
+
+def _make(context: Context, order: Order, *, dry_run: bool, force: bool) -> None:
+    from dsflow.templates import differences, draft, publish
+
+    jobs = context.workspace.jobs
+    if not dry_run:
+        jobs.mkdir(exist_ok=True)
+    with draft(context.workspace, order, aside=None if dry_run else jobs) as made:
+        existing = jobs / made.job
+        if dry_run or (not force and existing.exists()):
+            changes = differences(made, existing)
+            for line in changes:
+                context.console.line(line)
+            if not changes:
+                context.console.line(f"jobs/{made.job} is already what the template makes.")
+        if not dry_run:
+            _report(context, made, publish(context.workspace, made, force=force))
+        elif context.json:
+            context.console.document({"job": made.job, "files": made.files, "written": False})
+        elif existing.exists() and not force:
+            context.console.note(f"jobs/{made.job} exists already; nothing was written. --force would replace it.")
+
+
+def _report(context: Context, made: Draft, done: Sequence[tuple[str, Path]]) -> None:
+    paths = [(what, context.workspace.shown(path)) for what, path in done]
+    if context.json:
+        context.console.document({"job": made.job, "files": made.files, "written": True})
+        return
+    for what, path in paths:
+        context.console.line(f"     {what:<16} {path}")
+    readme = context.workspace.jobs / made.job / "README.md"
+    if readme.is_file():
+        context.console.line(f"\nInstructions:\n\n{readme.read_text('utf-8').rstrip()}")

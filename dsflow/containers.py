@@ -1,0 +1,349 @@
+"""Images and containers of the Docker engine, and what to say when it refuses. The only module that imports its SDK."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import functools
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dsflow import dockerhost
+from dsflow.errors import EnvironmentMissing
+
+LABEL = "io.dsflow."
+_LEFTOVER_AFTER = dt.timedelta(minutes=1)
+_LONGEST_LINE = 1 << 20
+# More than any honest job starts, few enough to stop a fork bomb.
+_MOST_PROCESSES = 2048
+
+# What engines say -> what we say, and what to do about it; {0} is the first group.
+_REFUSALS: tuple[tuple[str, str, str], ...] = (
+    (
+        r"[Nn]o such image: (\S+)",
+        "the image {0} is not on this machine",
+        "`docker pull {0}`, build it, or name another image as `run.image`.",
+    ),
+    (
+        r":(\d+)\b.*(?:already allocated|already in use)",
+        "port {0} is taken by another program",
+        "End that program, or give the job another port.",
+    ),
+    (
+        r"(?:bind source path does not exist: |[Mm]ounts denied:?\s*)(.*)",
+        "the Docker engine does not see the folder {0}",
+        "It must run on this machine, and Docker Desktop must share that folder (Settings, Resources, File sharing).",
+    ),
+    (
+        r"(Range of CPUs.*|Minimum memory limit.*)",
+        "the Docker engine cannot give the job its limits: {0}",
+        "Change `run.memory` or `run.cpus` in the job's spec.",
+    ),
+    (
+        r"(no space left on device)",
+        "the Docker engine's disk is full",
+        "`docker system df` shows what takes the space.",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image that the engine has."""
+
+    id: str
+    labels: Mapping[str, str]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What matters here of the engine: whether its root is the caller, and how many cores it can give."""
+
+    rootless: bool
+    cpus: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bind:
+    """A folder or file of this machine and where a container finds it."""
+
+    source: Path
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A container to start. Without `network` it has none; `port` is published on 127.0.0.1 only."""
+
+    name: str
+    image: str
+    command: tuple[str, ...]
+    user: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    binds: tuple[Bind, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    memory: int | None = None
+    cpus: float | None = None
+    network: bool = False
+    port: int | None = None
+
+
+class BuildFailed(Exception):
+    """A step of a build failed; the message is the engine's."""
+
+
+def available() -> str | None:
+    """Give None when an engine answers, else one sentence that says why not."""
+    problem = dockerhost.problem()
+    return problem.message if problem else None
+
+
+def explain(error: BaseException) -> EnvironmentMissing:
+    """Turn what the SDK raised into one sentence and what to do next."""
+    text = str(getattr(error, "explanation", None) or error).strip()
+    for pattern, message, hint in _REFUSALS:
+        if found := re.search(pattern, text):
+            return EnvironmentMissing(message.format(found[1]), hint.format(found[1]))
+    reason = text.splitlines()[0] if text else type(error).__name__
+    return dockerhost.problem() or EnvironmentMissing(
+        f"the Docker engine refused: {reason}", f"Look at `docker info`, {dockerhost.INSTEAD}"
+    )
+
+
+@functools.cache
+def engine() -> Engine:
+    """Ask the engine what it is.
+
+    Raises:
+        EnvironmentMissing: no engine answers.
+    """
+    with _explained():
+        return describe(_client().info())
+
+
+def describe(info: Mapping[str, Any]) -> Engine:
+    """Read an engine's answer to `docker info`."""
+    options = info.get("SecurityOptions") or []
+    return Engine(rootless=any("name=rootless" in option for option in options), cpus=int(info.get("NCPU") or 1))
+
+
+def caller(engine: Engine, uid: int, gid: int) -> str:
+    """Give the user a container must run as so that what it writes belongs to the caller.
+
+    The root of a rootless engine is the caller; any other number would be a user the caller cannot act for.
+    """
+    return "0:0" if engine.rootless else f"{uid}:{gid}"
+
+
+def find_image(name: str) -> Image | None:
+    """Give an image the engine has, or None. Never pulls.
+
+    Raises:
+        EnvironmentMissing: no engine answers.
+    """
+    with _explained():
+        api = _client()
+        from docker.errors import ImageNotFound
+
+        try:
+            found = api.inspect_image(name)
+        except ImageNotFound:
+            return None
+    config = found.get("Config") or {}
+    environment = dict(entry.partition("=")[::2] for entry in config.get("Env") or [])
+    return Image(id=found["Id"], labels=config.get("Labels") or {}, environment=environment)
+
+
+def build(
+    context: bytes, tag: str, arguments: Mapping[str, str], labels: Mapping[str, str], *, cache: bool = True
+) -> Iterator[str]:
+    """Build an image from a tar archive, giving the engine's lines as they come.
+
+    Only the last stage stays: the others hold what the build was told, such as a package index with its password.
+
+    Raises:
+        BuildFailed: a step failed.
+        EnvironmentMissing: no engine answers.
+    """
+    layers = _Layers()
+    with _explained():
+        events = _client().build(
+            fileobj=io.BytesIO(context), custom_context=True, decode=True, rm=True, forcerm=True, nocache=not cache,
+            tag=tag, buildargs=dict(arguments), labels={LABEL + key: value for key, value in labels.items()},
+        )  # fmt: skip
+        try:
+            for event in events:
+                if "error" in event:
+                    raise BuildFailed(str(event["error"]).strip())
+                text = str(event.get("stream", "") if "id" not in event else "") or str(event.get("status", ""))
+                for line in filter(None, map(str.rstrip, text.splitlines())):
+                    layers.read(line)
+                    yield line
+        finally:
+            layers.remove_unnamed()
+
+
+class _Layers:
+    """The layers a build makes, as its lines tell."""
+
+    def __init__(self) -> None:
+        self._made: list[str] = []
+        self._foreign = False
+
+    def read(self, line: str) -> None:
+        """Learn from a line; the image of a FROM and the layers of an earlier build are not ours."""
+        if line.startswith("Step "):
+            self._foreign = " : FROM " in line
+        elif line == " ---> Using cache":
+            self._foreign = True
+        elif (layer := re.fullmatch(r" ---> ([0-9a-f]{12,})", line)) and not self._foreign:
+            self._made.append(layer[1])
+
+    def remove_unnamed(self) -> None:
+        """Remove the layers that have no name; the engine keeps those that a named image stands on."""
+        from docker.errors import DockerException
+
+        api = _client()
+        for layer in reversed(self._made):
+            with contextlib.suppress(DockerException):
+                if not api.inspect_image(layer).get("RepoTags"):
+                    api.remove_image(layer, noprune=True)
+
+
+class Container:
+    """A started container. Its output is attached before it starts, so no line is lost.
+
+    Its standard input stays open for as long as this process lives: the shim takes its end as a request to stop.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._rests: dict[int, bytes] = {}
+        self._socket: Any = None
+        with _explained():
+            api = _client()
+            self._id = api.create_container_from_config(_config(api, wanted), wanted.name)["Id"]
+            try:
+                streams = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 1}
+                self._socket = api.attach_socket(self._id, streams)
+                api.start(self._id)
+            except BaseException:
+                self._remove()
+                raise
+
+    def lines(self) -> Iterator[str]:
+        """Give whole lines as they are printed, until the container ends."""
+        from docker.utils.socket import frames_iter
+
+        for stream, chunk in frames_iter(self._socket, tty=False):  # type: ignore[no-untyped-call]
+            *whole, rest = (self._rests.pop(stream, b"") + chunk).split(b"\n")
+            if len(rest) > _LONGEST_LINE:
+                whole, rest = [*whole, rest], b""
+            self._rests[stream] = rest
+            yield from map(_text, whole)
+        rests, self._rests = self._rests, {}
+        yield from map(_text, filter(None, rests.values()))
+
+    def stop(self, *, kill: bool = False) -> None:
+        """Send SIGTERM, or SIGKILL; a container that has ended is left in peace."""
+        from docker.errors import APIError
+
+        with _explained():
+            try:
+                _client().kill(self._id, "SIGKILL" if kill else "SIGTERM")
+            except APIError as error:
+                if error.status_code not in (404, 409):
+                    raise
+
+    def wait(self) -> tuple[int, bool]:
+        """Wait for the end and remove the container; give its exit code and whether memory ran out in it."""
+        try:
+            with _explained():
+                code = _client().wait(self._id, timeout=None)["StatusCode"]
+                return int(code), bool(_client().inspect_container(self._id)["State"]["OOMKilled"])
+        finally:
+            self._remove()
+
+    def _remove(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        _remove(self._id)
+
+
+def remove_leftovers(labels: Mapping[str, str]) -> None:
+    """Remove ended containers with these labels: a process that was killed could not remove its own.
+
+    Raises:
+        EnvironmentMissing: no engine answers.
+    """
+    wanted = [f"{LABEL}{key}={value}" for key, value in labels.items()]
+    with _explained():
+        for found in _client().containers(all=True, filters={"status": "exited", "label": wanted}):
+            with contextlib.suppress(OSError):
+                finished = _client().inspect_container(found["Id"])["State"]["FinishedAt"]
+                age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(finished[:19] + "+00:00")
+                # One that ended just now may still be read by the process that started it.
+                if age > _LEFTOVER_AFTER:
+                    _remove(found["Id"])
+
+
+def _remove(container: str) -> None:
+    from docker.errors import APIError
+
+    with contextlib.suppress(APIError):
+        _client().remove_container(container, force=True, v=True)
+
+
+def _config(api: Any, wanted: Wanted) -> Any:
+    from docker.types import Mount
+
+    mounts = [Mount(b.target, str(b.source), type="bind", read_only=b.read_only) for b in wanted.binds]
+    # The root file system is read-only. A volume, unlike a tmpfs, is not counted as the job's memory.
+    mounts.append(Mount("/tmp", None, type="volume"))
+    host = api.create_host_config(
+        init=True, read_only=True, mounts=mounts, pids_limit=_MOST_PROCESSES, cap_drop=["ALL"],
+        # A caller who is root may write what belongs to others, in a container as outside.
+        cap_add=["DAC_OVERRIDE"] if wanted.user.startswith("0:") else None,
+        security_opt=["no-new-privileges"], mem_limit=wanted.memory, memswap_limit=wanted.memory,
+        nano_cpus=round(wanted.cpus * 1e9) if wanted.cpus else None,
+        network_mode="bridge" if wanted.network or wanted.port else "none",
+        port_bindings={wanted.port: ("127.0.0.1", wanted.port)} if wanted.port else None,
+    )  # fmt: skip
+    return api.create_container_config(
+        wanted.image, list(wanted.command), user=wanted.user, environment=dict(wanted.environment),
+        labels={LABEL + key: value for key, value in wanted.labels.items()}, working_dir="/tmp", stdin_open=True,
+        ports=[wanted.port] if wanted.port else None, host_config=host,
+    )  # fmt: skip
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace").rstrip("\r")
+
+
+@functools.cache
+def _client() -> Any:
+    if problem := dockerhost.problem():
+        raise problem
+    import docker
+    from docker.utils import kwargs_from_env
+
+    settings: Any = {"base_url": dockerhost.url(), **kwargs_from_env()}
+    return docker.APIClient(**settings)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Let what the SDK raises (always a DockerException or an OSError) leave as one of our own errors."""
+    try:
+        yield
+    except Exception as error:
+        from docker.errors import DockerException
+
+        if isinstance(error, DockerException | OSError):
+            raise explain(error) from error
+        raise

@@ -1,0 +1,100 @@
+"""What is in a partition's folder: its files, their hashes, one hash for all of them.
+
+A name that begins with `.` or `_` is never data, at any depth: engines and tools leave such files beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from dsflow.errors import JobFailed
+from dsflow.model import File
+
+_RUN_PREFIX = re.compile(r"^\d{8}T\d{6}-[0-9a-f]{6}-(?=part-)")
+
+
+def describe(folder: Path) -> tuple[File, ...]:
+    """Give the data files in a folder, by name, with their sizes and hashes; `rows` is for others to fill in.
+
+    Raises:
+        JobFailed: there is something in it that cannot be published: a link, a socket, a name that is no text.
+    """
+    return tuple(_described(path, name) for name, path in sorted(_data_files(folder).items()))
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Give the data files in a folder with their sizes; refuses what `describe` refuses."""
+    return {name: path.stat().st_size for name, path in _data_files(folder).items()}
+
+
+def there(folder: Path, files: Iterable[File]) -> bool:
+    """Tell whether all these files are in a folder with their sizes; others may be there too."""
+    try:
+        return folder.is_dir() and all((folder / file.name).stat().st_size == file.bytes for file in files)
+    except OSError:
+        return False
+
+
+def plain_files(folder: Path, *, deep: bool) -> tuple[Path, ...]:
+    """Give the data files of a folder that has no manifest, with those of its sub-folders if `deep`."""
+    found = folder.rglob("*") if deep else folder.glob("*")
+    return tuple(sorted(path for path in found if is_data(path.relative_to(folder)) and path.is_file()))
+
+
+def is_data(name: Path | PurePosixPath) -> bool:
+    """Tell whether a file of this name, relative to its partition, is data."""
+    return not any(part.startswith((".", "_")) for part in name.parts)
+
+
+def content_hash(files: Iterable[File]) -> str:
+    """Give one hash for the contents of a partition: the same contents have the same one, whatever run wrote them."""
+    digest = hashlib.sha256()
+    for name, sha256 in sorted((_without_run(file.name), file.sha256) for file in files):
+        digest.update(f"{sha256} {name}\0".encode())
+    return digest.hexdigest()
+
+
+def _without_run(name: str) -> str:
+    path = PurePosixPath(name)
+    return str(path.with_name(_RUN_PREFIX.sub("", path.name)))
+
+
+def _described(path: Path, name: str) -> File:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return File(name=name, bytes=os.fstat(file.fileno()).st_size, sha256=sha256)
+
+
+def _data_files(folder: Path) -> dict[str, Path]:
+    found = {}
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(place, name)
+            relative = path.relative_to(folder)
+            mode = path.lstat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise JobFailed(
+                    f"the job's output has {relative}, which is {_kind(mode)}", "Write a plain file in its place."
+                )
+            if stat.S_ISREG(mode) and is_data(relative):
+                found[_text(relative)] = path
+    return found
+
+
+def _text(relative: Path) -> str:
+    name = relative.as_posix()
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise JobFailed(f"the job's output has a file whose name is no text: {name!r}", "Rename it.") from None
+    return name
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe"}
+    return kinds.get(stat.S_IFMT(mode), "a device")

@@ -1,0 +1,149 @@
+"""Reading tables and raw datasets: which partitions there are, and which files each one has.
+
+A partition that dsflow published is read by its manifest, so that a reader gets one version whole. A folder without
+manifest, which someone else wrote, is read as it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsflow.contents import plain_files, there
+from dsflow.errors import JobFailed, did_you_mean
+from dsflow.layout import FOLDERS, Layout, Store, label
+from dsflow.model import Manifest, from_json
+from dsflow.recovery import at_rest, in_doubt
+
+# A writer is between its swap and its manifest for milliseconds; after 4 seconds something is wrong with it.
+_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5, 1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One version of a partition; `manifest` is None for a folder that dsflow did not write."""
+
+    store: Store
+    name: str
+    ds: str
+    folder: Path
+    files: tuple[Path, ...]
+    manifest: Manifest | None
+
+
+class Datastore(Layout):
+    """The tables and raw datasets under a folder. It need not be writable."""
+
+    def names(self, store: Store) -> list[str]:
+        """Give the names of all tables, or of all raw datasets, sorted."""
+        return _folder_names(self.root / FOLDERS[store])
+
+    def partitions(self, store: Store, name: str) -> list[str]:
+        """Give the ds of every partition, oldest first; none where there is no such table or raw dataset."""
+        folders = {folder[3:] for folder in _folder_names(self.dataset(store, name)) if folder.startswith("ds=")}
+        # A manifest without folder: removed by hand, or being replaced at this very moment.
+        unclear = {path.stem[3:] for path in self.manifests(store, name).glob("ds=*.json")} - folders
+        return sorted(folders | {ds for ds in unclear if self.partition(store, name, ds)})
+
+    def partition(self, store: Store, name: str, ds: str) -> Partition | None:
+        """Give a partition as it is now, or None where there is none.
+
+        What a dead writer left half done is repaired first; a live one is waited for, some seconds.
+
+        Raises:
+            JobFailed: files of its manifest are missing or were changed.
+            UsageError: the name or ds cannot be one.
+        """
+        for pause in _PAUSES:
+            sure, found = self._look(store, name, ds)
+            if sure:
+                return found
+            with at_rest(self, store, name, ds) as still:
+                if still:
+                    return self._look_last(store, name, ds)
+            time.sleep(pause)
+        return self._look_last(store, name, ds)
+
+    def select(self, store: Store, name: str, wanted: Iterable[str]) -> list[Partition]:
+        """Give the wanted partitions, in the order of `wanted`.
+
+        Raises:
+            JobFailed: one is not there; the message says what is.
+        """
+        asked = [(ds, self.partition(store, name, ds)) for ds in wanted]
+        missing = [ds for ds, partition in asked if partition is None]
+        if missing:
+            raise self._missing(store, name, missing)
+        return [partition for _, partition in asked if partition is not None]
+
+    def newest(self, store: Store, name: str, as_of: str | None = None) -> Partition | None:
+        """Give the newest partition, at or before `as_of` where that is given; None where there is none."""
+        for ds in reversed(self.partitions(store, name)):
+            partition = self.partition(store, name, ds) if as_of is None or ds <= as_of else None
+            if partition is not None:
+                return partition
+        return None
+
+    def _look(self, store: Store, name: str, ds: str) -> tuple[bool, Partition | None]:
+        """Look once, and tell whether that is sure: no publish is half done, and nobody changed the files."""
+        manifest = self._manifest(store, name, ds)
+        folder = self.target(store, name, ds)
+        if manifest is None:
+            sure = not in_doubt(self, store, name, ds)
+            files = plain_files(folder, deep=store == "raw")
+        else:
+            sure = there(folder, manifest.files)
+            files = tuple(folder / file.name for file in manifest.files)
+        if not folder.is_dir():
+            return sure, None
+        return sure, Partition(store, name, ds, folder, files, manifest)
+
+    def _look_last(self, store: Store, name: str, ds: str) -> Partition | None:
+        """Look when no writer is there, or none that will end soon: what is wrong now stays wrong."""
+        sure, found = self._look(store, name, ds)
+        if sure or found is None or found.manifest is None:
+            return found
+        wrong = next((file.name for file in found.manifest.files if not there(found.folder, [file])), "a file")
+        raise JobFailed(
+            f"{label(store, name, ds)} is damaged: {wrong} is missing or was changed since it was published",
+            f"Run the job that writes it again for ds={ds}. To keep the files as they are, remove "
+            f"{self.manifest(store, name, ds)}.",
+        )
+
+    def _manifest(self, store: Store, name: str, ds: str) -> Manifest | None:
+        path = self.manifest(store, name, ds)
+        try:
+            return from_json(Manifest, path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise JobFailed(
+                f"{path} is not a manifest: {error}", f"Remove it, and run the job again for ds={ds}."
+            ) from None
+
+    def _missing(self, store: Store, name: str, missing: list[str]) -> JobFailed:
+        what = f"{'table' if store == 'table' else 'raw dataset'} {name!r}"
+        there_are = self.partitions(store, name)
+        if there_are:
+            wanted = ", ".join(f"ds={ds}" for ds in missing[:3]) + (f" and {len(missing) - 3} more" * (len(missing) > 3))
+            span = f"from ds={there_are[0]} to ds={there_are[-1]}" if len(there_are) > 1 else f"ds={there_are[0]}"
+            has = f"it has {len(there_are)}: {span}"
+            return JobFailed(
+                f"{what} has no partition {wanted}; {has}", f"Run the job that writes it for ds={missing[0]}."
+            )
+        names = self.names(store)
+        if name in names:
+            return JobFailed(f"{what} has no partition yet", f"Run the job that writes it for ds={missing[0]}.")
+        guess = did_you_mean(name, names)
+        return JobFailed(
+            f"there is no {what}{guess}", f"Run the job that writes it for ds={missing[0]}, or correct the name."
+        )
+
+
+def _folder_names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []

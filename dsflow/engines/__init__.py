@@ -1,0 +1,1 @@
+"""What computes: one module per engine, each behind the same Protocol."""

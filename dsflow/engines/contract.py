@@ -1,0 +1,88 @@
+"""What an engine is: the thing that reads, computes and writes rows. The registry is `dsflow.engines.registry`.
+
+An engine never commits: it writes Parquet files into a folder that it is given, and `dsflow.publishing` swaps that
+folder into place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from dsflow.model import Check, Column, Expectation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What Parquet files hold: rows of each file in the order given, and their common columns."""
+
+    rows: tuple[int, ...]
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """The first rows of some files as text, for a person."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class Engine(Protocol):
+    """One session of an engine, made by its module's `open_engine(threads, memory)`."""
+
+    def read(self, files: Sequence[Path | str], format: str, *, with_ds: bool, options: Mapping[str, Any]) -> Any:
+        """Give the rows of some files (`parquet`, `csv`, `json`, `text`) as the engine's own lazy table.
+
+        With `with_ds` there is a string column `ds` made from the files' `ds=` folder.
+
+        Raises:
+            JobFailed: the files cannot be read as that format.
+        """
+
+    def view(self, name: str, rows: Any) -> None:
+        """Make a lazy table known to `sql` under a name."""
+
+    def sql(self, query: str) -> Any:
+        """Run a query over the views and give its result as a lazy table.
+
+        Raises:
+            JobFailed: the query is wrong; `place` and `source` say where.
+        """
+
+    def sources(self, query: str) -> set[str]:
+        """Give the names of the tables that a query reads, or nothing where it cannot be parsed."""
+
+    def write(self, data: Any, path: Path, ds: str) -> None:
+        """Write rows (the engine's own, pandas, polars, Arrow, or a list of dicts) into one Parquet file.
+
+        A column `ds` is left out, as the partition's folder says it; its values must be `ds`.
+
+        Raises:
+            JobFailed: the data is of no known type, its `ds` is another, or computing it failed.
+        """
+
+    def inspect(self, files: Sequence[Path]) -> Inspection:
+        """Count and describe Parquet files.
+
+        Raises:
+            JobFailed: a file is no Parquet, or the files differ in their columns.
+        """
+
+    def check(self, files: Sequence[Path], expectations: Sequence[Expectation]) -> tuple[Check, ...]:
+        """Count, in one pass, the rows that break each expectation; NULL breaks it too.
+
+        Raises:
+            JobFailed: a constraint is no valid SQL condition over these columns.
+        """
+
+    def keep(self, files: Sequence[Path], constraints: Sequence[str], path: Path) -> None:
+        """Write the rows that meet all constraints into one Parquet file."""
+
+    def preview(self, files: Sequence[Path], limit: int) -> Preview:
+        """Give the first rows of Parquet files as text."""
+
+    def close(self) -> None:
+        """End the session."""

@@ -1,0 +1,247 @@
+"""DuckDB, embedded: the default engine."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from dsflow.engines.contract import Inspection, Preview
+from dsflow.errors import DsflowError, EnvironmentMissing, Interrupted, JobFailed, OutOfMemory
+from dsflow.model import Check, Column, Expectation
+
+_READERS = {"parquet": "read_parquet", "csv": "read_csv", "json": "read_json", "text": "read_text"}
+
+
+class DuckDB:
+    """One in-memory session; nothing of it is shared with another one."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection = connection
+
+    def read(
+        self, files: Sequence[Path | str], format: str, *, with_ds: bool, options: Mapping[str, Any]
+    ) -> duckdb.DuckDBPyRelation:
+        """Give the rows of some files as a lazy relation."""
+        if not files:
+            raise JobFailed("there is no file to read")
+        arguments = [_list(files)]
+        if format != "text":
+            arguments.append("union_by_name = true")
+            arguments.append(f"hive_partitioning = {'true' if with_ds else 'false'}")
+        if with_ds:
+            arguments.append("hive_types = {'ds': VARCHAR}")
+        arguments += [f"{_option(name)} = {_literal(value)}" for name, value in options.items()]
+        # Folders above the datastore may look like `key=value` too; they are nobody's columns.
+        foreign = sorted(_hive_keys(str(files[0])) - {"ds"}) if with_ds else []
+        columns = f"COLUMNS(lambda name: name NOT IN ({', '.join(map(_literal, foreign))}))" if foreign else "*"
+        with _explained(f"reading {files[0]}" + (f" and {len(files) - 1} more" if len(files) > 1 else "")):
+            return self.connection.sql(f"SELECT {columns} FROM {_READERS[format]}({', '.join(arguments)})")
+
+    def view(self, name: str, rows: duckdb.DuckDBPyRelation) -> None:
+        """Make a relation known under a name."""
+        rows.create_view(name, replace=True)
+
+    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+        """Run a query over the views; a statement without a result gives an empty relation."""
+        with _explained("the query", query):
+            relation = self.connection.sql(query)
+            return self.connection.sql("SELECT 1 WHERE false") if relation is None else relation
+
+    def sources(self, query: str) -> set[str]:
+        """Give the names of the tables that a query reads."""
+        try:
+            return set(self.connection.get_table_names(query))
+        except duckdb.Error:
+            return set()
+
+    def write(self, data: Any, path: Path, ds: str) -> None:
+        """Write rows of any known kind into one Parquet file."""
+        relation = self._relation(data)
+        columns = {name.lower(): name for name in relation.columns}
+        with _explained("computing the rows to write"):
+            if "ds" in columns:
+                column = _identifier(columns["ds"])
+                other = relation.filter(f"{column}::VARCHAR IS DISTINCT FROM {_literal(ds)}").limit(1).fetchall()
+                if other:
+                    value = other[0][relation.columns.index(columns["ds"])]
+                    raise JobFailed(
+                        f"the data has a column ds with the value {str(value)!r}, but this run writes ds={ds}",
+                        "Leave the column out, or keep the rows of this ds only.",
+                    )
+                relation = relation.project(f"* EXCLUDE ({column})")
+            if not relation.columns:
+                raise JobFailed("the data to write has no columns")
+            relation.write_parquet(str(path), compression="zstd")
+
+    def _relation(self, data: Any) -> duckdb.DuckDBPyRelation:
+        if isinstance(data, duckdb.DuckDBPyRelation):
+            return data
+        if isinstance(data, list) and all(isinstance(row, dict) for row in data):
+            import pyarrow
+
+            data = pyarrow.Table.from_pylist(data)
+        module = type(data).__module__.split(".")[0]
+        if module == "polars":
+            data = (data.collect() if hasattr(data, "collect") else data).to_arrow()
+        if module == "pandas":
+            data = _arrow_of_pandas(data)
+        try:
+            return self.connection.from_arrow(data)
+        except (duckdb.Error, TypeError, ValueError) as error:
+            raise JobFailed(
+                f"cannot write a {type(data).__module__}.{type(data).__qualname__}: {_first_line(error)}",
+                "Give a DuckDB relation, a pandas or polars DataFrame, an Arrow table or a list of dicts.",
+            ) from error
+
+    def inspect(self, files: Sequence[Path]) -> Inspection:
+        """Count and describe Parquet files."""
+        if not files:
+            return Inspection(rows=(), columns=())
+        schemas = []
+        rows = []
+        for file in files:
+            with _explained(f"reading {file.name}"):
+                reader = f"read_parquet({_list([file])}, hive_partitioning = false)"
+                relation = self.connection.sql(f"SELECT * FROM {reader}")
+                counted = self.connection.sql(f"SELECT num_rows FROM parquet_file_metadata({_list([file])})")
+                rows.append(int(counted.fetchall()[0][0]))
+            columns = zip(relation.columns, relation.types, strict=True)
+            schemas.append(tuple(Column(name=name, type=str(type_)) for name, type_ in columns))
+            if schemas[-1] != schemas[0]:
+                raise JobFailed(f"{file.name} has other columns than {files[0].name}", "All files of a partition agree.")
+        return Inspection(rows=tuple(rows), columns=schemas[0])
+
+    def check(self, files: Sequence[Path], expectations: Sequence[Expectation]) -> tuple[Check, ...]:
+        """Count the rows that break each expectation, in one pass."""
+        for expectation in expectations:
+            with _explained(f"expectation {expectation.name!r} ({expectation.constraint})"):
+                self.connection.sql(f"SELECT 1 FROM {_parquet(files)} WHERE ({expectation.constraint}\n) LIMIT 0")
+        counts = "".join(
+            f", count(*) FILTER (WHERE NOT coalesce(({expectation.constraint}\n)::BOOLEAN, false))"
+            for expectation in expectations
+        )
+        with _explained("checking the expectations"):
+            row = self.connection.sql(f"SELECT count(*){counts} FROM {_parquet(files)}").fetchall()[0]
+        return tuple(
+            Check(name=e.name, constraint=e.constraint, action=e.action, rows=row[0], violations=violations)
+            for e, violations in zip(expectations, row[1:], strict=True)
+        )
+
+    def keep(self, files: Sequence[Path], constraints: Sequence[str], path: Path) -> None:
+        """Write the rows that meet all constraints."""
+        condition = " AND ".join(f"coalesce(({constraint}\n)::BOOLEAN, false)" for constraint in constraints)
+        with _explained("leaving out rows that break an expectation"):
+            self.connection.sql(f"SELECT * FROM {_parquet(files)} WHERE {condition}").write_parquet(
+                str(path), compression="zstd"
+            )
+
+    def preview(self, files: Sequence[Path], limit: int) -> Preview:
+        """Give the first rows as text."""
+        relation = self.connection.sql(f"SELECT * FROM {_parquet(files)} LIMIT {int(limit)}")
+        rows = relation.fetchall()
+        texts = tuple(tuple("NULL" if value is None else str(value) for value in row) for row in rows)
+        return Preview(columns=tuple(relation.columns), rows=texts)
+
+    def close(self) -> None:
+        """End the session."""
+        self.connection.close()
+
+
+def open_engine(*, threads: float | None = None, memory: int | None = None) -> DuckDB:
+    """Start a session that loads nothing from the network and keeps its overflow out of the job's folder."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": False,
+        "temp_directory": str(Path(tempfile.gettempdir()) / "dsflow-duckdb"),
+    }
+    if threads:
+        config["threads"] = max(1, int(threads))
+    if memory:
+        # The process needs memory beside the engine's own: what Python and Arrow hold.
+        config["memory_limit"] = f"{int(memory * 0.8)}B"
+    connection = duckdb.connect(config=config)
+    connection.execute("SET TimeZone = 'UTC'")
+    return DuckDB(connection)
+
+
+@contextmanager
+def _explained(what: str, query: str = "") -> Iterator[None]:
+    """Turn DuckDB's errors into ours, with the line of the query they are about."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise OutOfMemory(f"out of memory while {what}: {_first_line(error)}", "Raise run.memory in the job.") from error
+    except duckdb.InterruptException as error:
+        raise Interrupted("interrupted") from error
+    except duckdb.Error as error:
+        raise _failure(error, what, query) from error
+
+
+def _failure(error: duckdb.Error, what: str, query: str) -> DsflowError:
+    text = str(error)
+    if "No space left" in text:
+        return EnvironmentMissing(f"the disk is full: {_first_line(error)}", "Free some space and run again.")
+    place = re.search(r"^LINE (\d+):", text, re.MULTILINE)
+    lines = query.splitlines()
+    number = int(place.group(1)) if place else 0
+    # DuckDB shortens long lines in its message; the user's own line is shown whole.
+    source = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+    message = re.sub(r"\s*\n+LINE \d+:.*", "", text, flags=re.DOTALL)
+    message = " ".join(message.split())
+    where = f"line {number}" if number else ("" if query else what)
+    return JobFailed(message if query else f"{what}: {message}", place=where, source=source)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
+
+
+def _arrow_of_pandas(data: Any) -> Any:
+    import pyarrow
+
+    try:
+        return pyarrow.Table.from_pandas(data, preserve_index=False)
+    except (pyarrow.ArrowException, TypeError) as error:
+        raise JobFailed(
+            f"pandas data that has no column type: {_first_line(error)}", "Give each column one type."
+        ) from error
+
+
+def _parquet(files: Sequence[Path]) -> str:
+    return f"read_parquet({_list(files)}, hive_partitioning = false)"
+
+
+def _list(files: Sequence[Path | str]) -> str:
+    # Glob characters in a real name are put in brackets, or DuckDB would look for other files.
+    return "[" + ", ".join(_literal(re.sub(r"([*?\[])", r"[\1]", str(file))) for file in files) + "]"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _option(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise JobFailed(f"{name!r} is no option of a reader")
+    return name
+
+
+def _hive_keys(path: str) -> set[str]:
+    return {part.split("=", 1)[0] for part in path.split("/")[:-1] if "=" in part and not part.startswith("=")}

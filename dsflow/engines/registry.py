@@ -1,0 +1,21 @@
+"""The engines, by name. A new one is one module and one line here."""
+
+from __future__ import annotations
+
+import importlib
+
+from dsflow.engines.contract import Engine
+
+ENGINES = {"duckdb": "dsflow.engines.duckdb"}
+
+
+def open_engine(name: str, *, threads: float | None = None, memory: int | None = None) -> Engine:
+    """Start a session of an engine.
+
+    Args:
+        name: A key of ENGINES.
+        threads: Cores it may use; all by default.
+        memory: Bytes it may use; the engine's default where None.
+    """
+    engine: Engine = importlib.import_module(ENGINES[name]).open_engine(threads=threads, memory=memory)
+    return engine

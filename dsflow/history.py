@@ -1,0 +1,321 @@
+"""The database of runs: an index over the run folders, which can be rebuilt from them at any time.
+
+SQLite beside the run folders by default, PostgreSQL by URL (one database, or schema, per datastore).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import functools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsflow.errors import EnvironmentMissing, UsageError, did_you_mean
+from dsflow.model import Event, RunFinished, RunStarted
+from dsflow.records import RUNNING, Broken, Record, read, record_of, scan, storable
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from dsflow.specs import WorkspaceSpec
+    from dsflow.workspace import Workspace
+
+# Each migration is the statements that lead from the version before; a published one is never edited.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE dsflow_runs (
+            run_id TEXT PRIMARY KEY, job TEXT NOT NULL, ds TEXT NOT NULL, kind TEXT NOT NULL, status TEXT NOT NULL,
+            exit_code INTEGER, started TEXT NOT NULL, finished TEXT, seconds DOUBLE PRECISION, runtime TEXT NOT NULL,
+            image TEXT, git_revision TEXT, parameters TEXT NOT NULL, rows BIGINT, output TEXT, error TEXT,
+            folder TEXT NOT NULL)""",
+        "CREATE INDEX dsflow_runs_by_start ON dsflow_runs (started)",
+        "CREATE INDEX dsflow_runs_by_job ON dsflow_runs (job, started)",
+        "CREATE INDEX dsflow_runs_by_status ON dsflow_runs (status, started)",
+    ),
+)
+_LOCK_KEY = 0x6473666C6F77  # any number that other programs in the same PostgreSQL will not use
+_PATIENCE = 60.0  # seconds a process waits for another one's write
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebuilt:
+    """What a rebuild found: how many runs, and the folders that could not be read."""
+
+    runs: int
+    broken: tuple[Broken, ...]
+
+
+class History:
+    """The runs of a datastore. Called with an event, it records what the event says; nothing is opened before.
+
+    Args:
+        url: `sqlite:///FILE` (from the folder above the datastore, which is the workspace) or `postgresql://...`; None
+            for `job_runs/history.db` in the datastore.
+        datastore: The folder that the run folders are in.
+    """
+
+    def __init__(self, url: str | None, datastore: Path) -> None:
+        self._given_url = url
+        self._datastore = datastore
+
+    @classmethod
+    def open(cls, workspace: Workspace, settings: WorkspaceSpec) -> History:
+        """Give the history that the workspace's settings name."""
+        return cls(settings.history, workspace.datastore)
+
+    def __call__(self, event: Event) -> None:
+        """Record the start or the end of a run; other events are ignored.
+
+        Raises:
+            DsflowError: the database cannot be written.
+        """
+        if isinstance(event, RunStarted):
+            self._write([record_of(event.task)], replace=False)
+        elif isinstance(event, RunFinished):
+            self._write([record_of(event.task, event.outcome)], replace=True)
+
+    def folder(self, record: Record) -> Path:
+        """Give the run folder of a record."""
+        return self._datastore / record.folder
+
+    def runs(
+        self,
+        *,
+        job: str | None = None,
+        ds: str | None = None,
+        status: str | None = None,
+        since: dt.datetime | None = None,
+        limit: int = 50,
+    ) -> list[Record]:
+        """Give the latest runs that match, newest first.
+
+        Raises:
+            DsflowError: the database cannot be read.
+        """
+        self._settle()
+        columns = _table().c
+        wanted = {"job": job, "ds": ds, "status": status}
+        conditions = [columns[name] == storable(value) for name, value in wanted.items() if value is not None]
+        if since is not None:
+            conditions.append(columns.started >= since.astimezone(dt.UTC).isoformat(timespec="milliseconds"))
+        return self._select(*conditions, limit=limit)
+
+    def get(self, wanted: str = "last") -> Record:
+        """Give the run of an id, of an unambiguous beginning of one, or the `last` one.
+
+        Raises:
+            UsageError: there is no such run, or there are several.
+        """
+        if wanted == "last":
+            return self.last()
+        self._settle()
+        found = self._select(_table().c.run_id.startswith(storable(wanted), autoescape=True), limit=4)
+        exact = [record for record in found if record.run_id == wanted]
+        if len(found) == 1 or exact:
+            return (exact or found)[0]
+        if found:
+            ids = ", ".join(record.run_id for record in found[:3]) + (", ..." if len(found) > 3 else "")
+            raise UsageError(f"several runs begin with {wanted!r}: {ids}", "Type more of the id.")
+        guess = did_you_mean(wanted, [record.run_id for record in self._select(limit=200)])
+        raise UsageError(f"there is no run {wanted!r}{guess}", "`dsflow runs` lists the runs.")
+
+    def last(self, *, failed: bool = False) -> Record:
+        """Give the run that was started last, or the last one that failed.
+
+        Raises:
+            UsageError: there is none.
+        """
+        found = self.runs(status="failed" if failed else None, limit=1)
+        if not found:
+            what = "no failed run" if failed else "no run yet"
+            raise UsageError(f"there is {what}", "" if failed else "`dsflow run JOB DS` makes one.")
+        return found[0]
+
+    def rebuild(self) -> Rebuilt:
+        """Replace all rows by what the run folders say, at once: a reader sees the old rows or the new ones.
+
+        Raises:
+            DsflowError: the database cannot be written.
+        """
+        finished = {r.run_id: r for r in scan(self._datastore) if isinstance(r, Record) and r.status != RUNNING}
+        # Runs that go on meanwhile wait for this transaction, so the second look misses none of them.
+        with self._transaction(write=True) as connection:
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("LOCK TABLE dsflow_runs IN EXCLUSIVE MODE")
+            rest = list(scan(self._datastore, skip=finished))
+            records = {**finished, **{r.run_id: r for r in rest if isinstance(r, Record)}}
+            connection.execute(_table().delete())
+            _save(connection, records.values(), replace=True)
+        return Rebuilt(runs=len(records), broken=tuple(found for found in rest if isinstance(found, Broken)))
+
+    def _settle(self) -> None:
+        """Correct the rows of runs that are called running but ended without telling this database."""
+        changed = []
+        for record in self._select(_table().c.status == RUNNING):
+            try:
+                now = read(self.folder(record))
+            except ValueError:
+                now = dataclasses.replace(record, status="failed", error="its run folder is gone or damaged")
+            if now.status != RUNNING:
+                changed.append(now)
+        if changed:
+            self._write(changed, replace=True)
+
+    def _select(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Record]:
+        table = _table()
+        newest_first = table.select().where(*conditions).order_by(table.c.started.desc(), table.c.run_id.desc())
+        with self._transaction(write=False) as connection:
+            rows = connection.execute(newest_first.limit(limit)).mappings().all()
+        return [Record(**{**row, "parameters": json.loads(row["parameters"])}) for row in rows]
+
+    def _write(self, records: Iterable[Record], *, replace: bool) -> None:
+        with self._transaction(write=True) as connection:
+            _save(connection, records, replace=replace)
+
+    @contextlib.contextmanager
+    def _transaction(self, *, write: bool) -> Iterator[sa.Connection]:
+        import sqlalchemy as sa
+
+        try:
+            with _begin(self._engine, write=write) as connection:
+                yield connection
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            reason = str(getattr(error, "orig", None) or error).strip().splitlines() or [repr(error)]
+            raise EnvironmentMissing(
+                f"run history {self._shown}: {reason[0]}",
+                "It is an index: with a new database, `dsflow runs rebuild` fills it from the run folders.",
+            ) from error
+
+    @functools.cached_property
+    def _url(self) -> sa.URL:
+        import sqlalchemy as sa
+
+        if self._given_url is None:
+            return sa.URL.create("sqlite", database=str(self._datastore / "job_runs" / "history.db"))
+        try:
+            url = sa.make_url(self._given_url)
+        except sa.exc.ArgumentError:
+            raise UsageError("history: not a database URL", "Write it like postgresql://user@host/database.") from None
+        family = url.get_backend_name()
+        if family not in ("sqlite", "postgresql"):
+            guess = did_you_mean(family, ("sqlite", "postgresql"))
+            raise UsageError(f"history: runs are kept in sqlite or postgresql, not in {family}{guess}")
+        if family == "postgresql":
+            return url.set(drivername="postgresql+psycopg")
+        if not url.database or url.database == ":memory:":
+            raise UsageError("history: this URL names no file", "Write it like sqlite:///datastore/history.db.")
+        return url.set(database=str(self._datastore.parent / url.database))
+
+    @property
+    def _shown(self) -> str:
+        return self._url.render_as_string(hide_password=True)
+
+    @functools.cached_property
+    def _engine(self) -> sa.Engine:
+        """The database, made or migrated to this version of dsflow."""
+        import sqlalchemy as sa
+
+        sqlite = self._url.get_backend_name() == "sqlite"
+        # The driver begins no transaction of its own: `_begin` takes SQLite's write lock at once, where waiting works.
+        options = {"isolation_level": None, "timeout": _PATIENCE} if sqlite else {"connect_timeout": 10}
+        try:
+            engine = sa.create_engine(self._url, connect_args=options, poolclass=sa.NullPool)
+        except ImportError as error:
+            raise EnvironmentMissing(
+                f"run history {self._shown}: {error}", "pip install 'dsflow[postgres]' brings the driver."
+            ) from None
+        with _one_at_a_time(Path(self._url.database or "")) if sqlite else contextlib.nullcontext():
+            self._migrate(engine)
+        return engine
+
+    def _migrate(self, engine: sa.Engine) -> None:
+        with engine.begin() as connection:
+            if engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            version = _version(connection)
+        if version > len(MIGRATIONS):
+            raise EnvironmentMissing(
+                f"run history {self._shown} was made by a newer dsflow "
+                f"(its schema is version {version}, this dsflow knows {len(MIGRATIONS)})",
+                "Install the newer dsflow, or name another database in dsflow.yml (`history:`).",
+            )
+        if version < len(MIGRATIONS):
+            with _begin(engine, write=True) as connection:
+                if engine.dialect.name == "postgresql":
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
+                _upgrade(connection)
+
+
+@contextlib.contextmanager
+def _begin(engine: sa.Engine, *, write: bool) -> Iterator[sa.Connection]:
+    with engine.begin() as connection:
+        if write and engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield connection
+
+
+@contextlib.contextmanager
+def _one_at_a_time(file: Path) -> Iterator[None]:
+    """Let one process at a time look at the file's version: switching to WAL does not wait for others by itself."""
+    import fcntl
+    import os
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _version(connection: sa.Connection) -> int:
+    import sqlalchemy as sa
+
+    if not sa.inspect(connection).has_table("dsflow_schema"):
+        return 0
+    return int(connection.exec_driver_sql("SELECT max(version) FROM dsflow_schema").scalar() or 0)
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS dsflow_schema (version INTEGER PRIMARY KEY)")
+    version = _version(connection)  # another process may have been faster
+    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql(f"INSERT INTO dsflow_schema (version) VALUES ({number})")
+
+
+@functools.cache
+def _table() -> sa.Table:
+    import sqlalchemy as sa
+
+    return sa.Table("dsflow_runs", sa.MetaData(), *(sa.Column(field.name) for field in dataclasses.fields(Record)))
+
+
+def _save(connection: sa.Connection, records: Iterable[Record], *, replace: bool) -> None:
+    """Insert records; one that is there already is replaced, or left alone."""
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert
+    else:
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+
+    rows = [_row(record) for record in records]
+    statement = insert(_table())
+    new = {column.name: column for column in statement.excluded if column.name != "run_id"}
+    if replace:
+        statement = statement.on_conflict_do_update(index_elements=["run_id"], set_=new)
+    else:
+        statement = statement.on_conflict_do_nothing(index_elements=["run_id"])
+    if rows:
+        connection.execute(statement, rows)
+
+
+def _row(record: Record) -> dict[str, Any]:
+    text = json.dumps(record.parameters, ensure_ascii=False, default=str)
+    return {**vars(record), "parameters": text.encode(errors="replace").decode()}

@@ -1,0 +1,295 @@
+"""The images that jobs run in: one per folder `docker/NAME` with a Dockerfile, tagged `dsflow/NAME`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsflow import cache, containers
+from dsflow.buildsettings import BuildSettings, gather
+from dsflow.containers import Image
+from dsflow.errors import EnvironmentMissing, UsageError, did_you_mean
+
+Notify = Callable[[str], None]
+
+PREFIX = "dsflow/"
+DEFAULT = PREFIX + "python"
+PACKAGE = Path(__file__).resolve().parent
+# Where images carry the package. Another version of it, or a foreign image, gets this machine's laid over.
+PACKAGE_INSIDE = "/opt/dsflow/dsflow"
+_SERVICE = "service.yaml"
+_WIDEST = 110
+_TLS_REFUSED = re.compile(
+    r"UnknownIssuer|certificate.verify.failed|self.signed certificate|unable to get local issuer|certificate signed by"
+    r" unknown|Certificate verification failed",
+    re.IGNORECASE,
+)
+_NOT_FETCHED = re.compile(
+    r"pull access denied|manifest.* (unknown|not found)|repository does not exist|lookup \S+|no such host|dial tcp"
+    r"|failed to resolve|i/o timeout|Client.Timeout|error response from registry",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A folder with a Dockerfile."""
+
+    name: str
+    folder: Path
+
+    @property
+    def tag(self) -> str:
+        """The name of the image."""
+        return PREFIX + self.name
+
+    @property
+    def dockerfile(self) -> str:
+        """The text of its Dockerfile."""
+        return (self.folder / "Dockerfile").read_text("utf-8")
+
+    @property
+    def parents(self) -> list[str]:
+        """The names of the recipes that it starts from."""
+        return re.findall(rf"^FROM +{PREFIX}([\w.-]+)", self.dockerfile, re.MULTILINE)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Everything in the folder, by name."""
+        found = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in found}
+
+    @property
+    def hash(self) -> str:
+        """What identifies the files; recorded in the image."""
+        return _hash(self.files)
+
+
+def recipes(folders: Sequence[Path]) -> dict[str, Recipe]:
+    """Give the recipes of jobs' images by name; a name in an earlier folder hides the same name in a later one."""
+    found = {}
+    for folder in reversed(folders):
+        for dockerfile in sorted(folder.glob("*/Dockerfile")):
+            found[dockerfile.parent.name] = Recipe(dockerfile.parent.name, dockerfile.parent)
+    return {name: recipe for name, recipe in found.items() if not (recipe.folder / _SERVICE).exists()}
+
+
+def build(
+    folders: Sequence[Path],
+    notify: Notify,
+    names: Iterable[str] = (),
+    *,
+    base: str | None = None,
+    ca_bundle: Path | None = None,
+    rebuild: bool = False,
+) -> None:
+    """Build images, and first what they start from; what is up to date stays as it is.
+
+    Args:
+        folders: The folders that hold one folder per image; what comes first wins.
+        notify: Gets the lines of the build as they come.
+        names: Which ones; all, without it.
+        base: The image that `dsflow/base` starts from.
+        ca_bundle: A file of certificates that the network needs; the usual variables name it otherwise.
+        rebuild: Build even what is up to date, without the engine's cache.
+
+    Raises:
+        UsageError: there is no such image, or the bundle cannot be read.
+        EnvironmentMissing: no engine, or a build failed.
+    """
+    known = recipes(folders)
+    settings = gather(os.environ, base, ca_bundle)
+    wanted = [name.removeprefix(PREFIX) for name in names]
+    for name in wanted:
+        if name not in known:
+            raise UsageError(
+                f"there is no image {name!r} to build{did_you_mean(name, known)}", f"Known are: {', '.join(known)}."
+            )
+    for recipe in _in_order(wanted or known, known):
+        with cache.one_at_a_time(f"image-{recipe.name}", notify):
+            _build_recipe(recipe, settings, notify, rebuild=rebuild)
+
+
+def ensure(name: str, folders: Sequence[Path], notify: Notify) -> Image:
+    """Give the image of this name, building it first where it is one of ours and missing.
+
+    Raises:
+        EnvironmentMissing: it is not there and not ours (nothing is ever pulled for a job), or its build failed.
+    """
+    recipe = recipes(folders).get(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
+    image = containers.find_image(name)
+    if image is None and recipe is not None:
+        notify(f"The image {name} is not on this machine yet: building it (once; `dsflow build-images` does the same).")
+        known = recipes(folders)
+        for step in _in_order([recipe.name], known):
+            with cache.one_at_a_time(f"image-{step.name}", notify):
+                if containers.find_image(step.tag) is None:
+                    _build_recipe(step, gather(os.environ), notify)
+        image = containers.find_image(name)
+    elif image is not None and recipe is not None and image.labels.get(containers.LABEL + "recipe") != recipe.hash:
+        notify(f"The image {name} was built from another version of its files; `dsflow build-images` renews it.")
+    if image is None:
+        raise EnvironmentMissing(
+            f"the image {name} is not on this machine",
+            f"`docker pull {name}`, build it, or use {DEFAULT}.",
+        )
+    return image
+
+
+def with_requirements(
+    name: str, image: Image, requirements: Sequence[str], folders: Sequence[Path], notify: Notify
+) -> str:
+    """Give the name of an image that has the requirements too, building it where it is missing.
+
+    Args:
+        name: The image it starts from.
+        image: What the engine has under that name.
+        requirements: In pip's words.
+        folders: Where the recipe of `dsflow/python` is, which has the Dockerfile for this.
+        notify: Gets the lines of the build.
+
+    Raises:
+        EnvironmentMissing: they cannot be installed.
+    """
+    text = "".join(f"{line}\n" for line in sorted(requirements))
+    folder = recipes(folders)["python"].folder
+    files = {
+        "Dockerfile": (folder / "requirements.Dockerfile").read_bytes(),
+        "installer.lock": (folder / "installer.lock").read_bytes(),
+        "requirements.txt": text.encode(),
+    }
+    key = _hash({**files, "image": image.id.encode()})
+    tag = f"{PREFIX}job:{key[:16]}"
+    with cache.one_at_a_time(f"image-job-{key[:16]}", notify):
+        if containers.find_image(tag) is None:
+            notify(f"Adding {', '.join(sorted(requirements))} to {name} (once).")
+            build = _Build("job", tag, files, gather(os.environ, base=name))
+            build.run({"config-hash": key, "recipe": key}, notify)
+    return tag
+
+
+def package_hash() -> str:
+    """Give what identifies the source of the package on this machine."""
+    return _hash({name: data for name, data in _package().items() if name.endswith(".py")})
+
+
+def _in_order(names: Iterable[str], known: Mapping[str, Recipe]) -> list[Recipe]:
+    ordered: dict[str, Recipe] = {}
+
+    def visit(name: str) -> None:
+        if name in known and name not in ordered:
+            for parent in known[name].parents:
+                visit(parent)
+            ordered[name] = known[name]
+
+    for name in names:
+        visit(name)
+    return list(ordered.values())
+
+
+def _build_recipe(recipe: Recipe, settings: BuildSettings, notify: Notify, *, rebuild: bool = False) -> None:
+    parents = [containers.find_image(PREFIX + parent) for parent in recipe.parents]
+    files = recipe.files | {f"ca/{i}.crt": pem.encode() for i, pem in enumerate(settings.certificates)}
+    carries_package = PACKAGE_INSIDE in recipe.dockerfile
+    labels = {"recipe": recipe.hash}
+    if carries_package:
+        labels["package"] = package_hash()
+        files |= {f"dsflow/{name}": data for name, data in _package().items()}
+    identity = {**files, "base": (settings.base or "").encode()}
+    identity |= {f"parent {i}": parent.id.encode() for i, parent in enumerate(parents) if parent}
+    labels["config-hash"] = _hash(identity)
+    image = containers.find_image(recipe.tag)
+    if image and not rebuild and image.labels.get(containers.LABEL + "config-hash") == labels["config-hash"]:
+        notify(f"{recipe.name}  {recipe.tag} is up to date")
+        return
+    _Build(recipe.name, recipe.tag, files, settings).run(labels, notify, cached=not rebuild)
+    notify(f"{recipe.name}  built {recipe.tag}")
+
+
+@dataclass(frozen=True)
+class _Build:
+    """One build: what goes in, and how its lines and its failure are told."""
+
+    name: str
+    tag: str
+    files: Mapping[str, bytes]
+    settings: BuildSettings
+
+    def run(self, labels: Mapping[str, str], notify: Notify, *, cached: bool = True) -> None:
+        dockerfile = self.files["Dockerfile"].decode()
+        known = set(re.findall(r"^ARG +(\w+)", dockerfile, re.MULTILINE))
+        given = self.settings.indexes | ({"BASE_IMAGE": self.settings.base} if self.settings.base else {})
+        arguments = {name: value for name, value in given.items() if name in known} | self.settings.proxies
+        last: deque[str] = deque(maxlen=30)
+        try:
+            for line in containers.build(_tar(self.files), self.tag, arguments, labels, cache=cached):
+                last.append(self.settings.mask(line))
+                if shown := _shown(last[-1]):
+                    notify(f"{self.name}  {shown}")
+        except containers.BuildFailed as error:
+            raise self._explained(self.settings.mask(str(error)), last) from None
+
+    def _explained(self, error: str, last: Sequence[str]) -> EnvironmentMissing:
+        steps = [line for line in last if line.startswith("Step ")]
+        said = "\n".join(line for line in last if not line.startswith((" --->", "Step ", "Removing")))
+        if _TLS_REFUSED.search(f"{said}\n{error}"):
+            return EnvironmentMissing(
+                f"building {self.tag} failed: this network re-signs TLS with a certificate the image does not know",
+                "Give the file of your company's certificates: `dsflow build-images --ca-bundle FILE`.",
+            )
+        if steps and " : FROM " in steps[-1] and _NOT_FETCHED.search(error):
+            return EnvironmentMissing(
+                f"building {self.tag} failed: its base image is not on this machine and cannot be fetched"
+                f" ({_shorten(error)})",
+                "Name one you have, or your company's copy of it: `dsflow build-images --base IMAGE`.",
+            )
+        step = f" at {_shown(steps[-1])}" if steps else ""
+        reason = said.strip().splitlines()[-3:] or [error]
+        return EnvironmentMissing(
+            f"building {self.tag} failed{step}: {' / '.join(map(_shorten, reason))}",
+            "Correct that and run `dsflow build-images` to see the whole build.",
+        )
+
+
+def _package() -> dict[str, bytes]:
+    found = sorted(path for path in PACKAGE.rglob("*") if path.is_file())
+    # A wheel carries `docker/` and `templates/` inside; those are for the host side only.
+    parts = {path: path.relative_to(PACKAGE).parts for path in found}
+    wanted = [p for p, names in parts.items() if names[0] not in ("docker", "templates") and "__pycache__" not in names]
+    return {path.relative_to(PACKAGE).as_posix(): path.read_bytes() for path in wanted}
+
+
+def _hash(files: Mapping[str, bytes]) -> str:
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def _tar(files: Mapping[str, bytes]) -> bytes:
+    """Pack files so that the same files give the same bytes: the engine's cache goes by them."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, data in sorted(files.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def _shown(line: str) -> str:
+    """What a person wants to see of a build's line; empty for the engine's bookkeeping."""
+    if step := re.match(r"Step (\d+/\d+) : (.*)", line):
+        return _shorten(f"step {step[1]}: {' '.join(step[2].split())}")
+    noise = line.startswith((" --->", "Removing intermediate", "Successfully ", "[Warning]"))
+    return "" if noise else _shorten(line.strip())
+
+
+def _shorten(line: str) -> str:
+    return line if len(line) <= _WIDEST else line[: _WIDEST - 3] + "..."

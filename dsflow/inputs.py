@@ -1,0 +1,128 @@
+"""Turns a task's declared inputs into the exact partitions that exist, and into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dsflow.datastore import Datastore, Partition
+from dsflow.engines.contract import Engine
+from dsflow.errors import JobFailed
+from dsflow.model import Input, InputUsed
+
+_FORMATS = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".txt": "text",
+    ".log": "text",
+}
+_COMPRESSED = {".gz", ".zst"}
+
+
+def partitions_of(source: Input, datastore: Datastore) -> list[Partition]:
+    """Give the partitions an input stands for, oldest first; none for a path.
+
+    One wanted partition must exist. Of a window, those that exist are taken, and there must be one. With `as_of` it
+    is the newest at or before that ds.
+
+    Raises:
+        JobFailed: there is nothing to read; the message says what exists.
+    """
+    if source.kind == "path":
+        return []
+    if source.as_of is not None:
+        newest = datastore.newest(source.kind, source.target, source.as_of)
+        return [newest] if newest else datastore.select(source.kind, source.target, [source.as_of])
+    if len(source.partitions) > 1:
+        there = set(datastore.partitions(source.kind, source.target))
+        found = [ds for ds in source.partitions if ds in there]
+        return datastore.select(source.kind, source.target, found or source.partitions[-1:])
+    return datastore.select(source.kind, source.target, source.partitions)
+
+
+def used(source: Input, partitions: Sequence[Partition]) -> tuple[InputUsed, ...]:
+    """Give what the run's record says about an input: one entry per partition, or one for a path."""
+    if source.kind == "path":
+        return (InputUsed(name=source.name, kind=source.kind, target=source.target),)
+    return tuple(_used(source, partition) for partition in partitions)
+
+
+def _used(source: Input, partition: Partition) -> InputUsed:
+    manifest = partition.manifest
+    size = manifest.bytes if manifest else sum(file.stat().st_size for file in partition.files)
+    return InputUsed(
+        name=source.name,
+        kind=source.kind,
+        target=source.target,
+        ds=partition.ds,
+        hash=manifest.hash if manifest else None,
+        rows=manifest.rows if manifest else None,
+        bytes=size,
+        run_id=manifest.run_id if manifest else None,
+    )
+
+
+def location(source: Input, partitions: Sequence[Partition], data: Path) -> str:
+    """Give the one place that stands for an input: a partition's folder, the folder above several, a file or URL."""
+    if source.kind == "path":
+        return local(source.target, data)
+    return str(partitions[0].folder if len(partitions) == 1 else partitions[0].folder.parent)
+
+
+def local(target: str, data: Path) -> str:
+    """Give a path or URL with `/data/...`, the datastore as jobs write it, put where the datastore really is."""
+    for prefix in ("/data/", "file:///data/"):
+        if target.startswith(prefix):
+            rest = target.removeprefix(prefix)
+            return prefix.removesuffix("/data/") + f"{data}/{rest}"
+    return str(data) if target == "/data" else target
+
+
+def rows_of(source: Input, partitions: Sequence[Partition], engine: Engine, data: Path) -> Any:
+    """Give the rows of an input as the engine's lazy table; tables and windows have a column `ds`.
+
+    Raises:
+        JobFailed: there are no files, their format is unknown, or they cannot be read.
+    """
+    files: list[Path]
+    if source.kind == "path":
+        files = _files_at(location(source, partitions, data))
+    else:
+        files = [file for partition in partitions for file in partition.files]
+    what = f"{source.kind} {source.target}"
+    if not files:
+        raise JobFailed(f"input {source.name!r}: {what} has no files", f"Look at {location(source, partitions, data)}.")
+    format = source.format or _format(files[0], source)
+    with_ds = source.kind == "table" or len(source.partitions) > 1
+    return engine.read(files, format, with_ds=with_ds, options=source.options)
+
+
+def _files_at(place: str) -> list[Path]:
+    if "://" in place and not place.startswith("file://"):
+        import tempfile
+
+        from dsflow.sources.download import fetch
+
+        return fetch(place, Path(tempfile.mkdtemp(prefix="dsflow-input-")))
+    path = Path(place.removeprefix("file://"))
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".", "_")))
+    if not path.exists():
+        raise JobFailed(f"{path} does not exist", "Check the input's `path`.")
+    return [path]
+
+
+def _format(file: Path, source: Input) -> str:
+    suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() not in _COMPRESSED]
+    format = _FORMATS.get(suffixes[-1] if suffixes else "")
+    if format is None:
+        raise JobFailed(
+            f"input {source.name!r}: cannot tell the format of {file.name}",
+            f"Write `format: csv`, `json`, `parquet` or `text` into inputs.{source.name} of job_specs.yaml.",
+        )
+    return format

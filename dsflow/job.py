@@ -1,0 +1,276 @@
+"""What a job's code imports: `from dsflow import job`.
+
+Inside a run everything comes from the run's task. Opened by hand (in Jupyter, in a Python shell) the same code works
+on the job of the current folder, with its own defaults and today's ds; then `job.write` checks the data and shows it,
+but publishes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsflow import model
+from dsflow.datastore import Datastore, Partition
+from dsflow.engines.contract import Engine
+from dsflow.engines.registry import open_engine
+from dsflow.errors import DsflowError, JobFailed, UsageError, did_you_mean
+from dsflow.inputs import location, partitions_of, rows_of, used
+from dsflow.model import Input, Task
+from dsflow.partitions import ds_of, window
+
+# What the module offers as plain names, taken from the current task.
+ds: str
+start: str
+end: str
+run_id: str
+params: Mapping[str, Any]
+sink: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Context:
+    """The run this process belongs to, or a stand-in for it when the code is run by hand."""
+
+    task: Task
+    data: Path
+    parameters: Mapping[str, Any]
+    run_folder: Path | None
+    staging: Path
+    engine: Engine
+
+    @property
+    def datastore(self) -> Datastore:
+        return Datastore(self.data)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("ds", "start", "end", "run_id"):
+        return getattr(_context().task, name)
+    if name == "params":
+        return _context().parameters
+    if name == "sink":
+        return _sink(_context())
+    raise AttributeError(f"`job` has no {name!r}{did_you_mean(name, __all__)}")
+
+
+__all__ = ["ds", "end", "load_tables", "params", "read", "run_id", "sink", "source", "sql", "start", "table", "tables", "write"]
+
+
+def read(name: str) -> Any:
+    """Give the rows of a declared input as the engine's lazy table (`.df()`, `.pl()`, `.arrow()` turn it).
+
+    Args:
+        name: The input's name in `inputs:` of job_specs.yaml.
+
+    Raises:
+        JobFailed: there is no input of that name, or nothing to read.
+    """
+    context = _context()
+    declared = _declared(context, name)
+    partitions = partitions_of(declared, context.datastore)
+    _record(context, declared, partitions)
+    return rows_of(declared, partitions, context.engine, context.data)
+
+
+def source(name: str) -> str:
+    """Give the path or URL of a declared input, for code that opens files itself.
+
+    Raises:
+        JobFailed: there is no input of that name, or it does not exist.
+    """
+    context = _context()
+    declared = _declared(context, name)
+    partitions = partitions_of(declared, context.datastore)
+    _record(context, declared, partitions)
+    return location(declared, partitions, context.data)
+
+
+def table(name: str, as_of: str | None = None, window: int | None = None) -> Any:
+    """Give the rows of a table of the datastore as the engine's lazy table, with a column `ds`.
+
+    Args:
+        name: The table.
+        as_of: Take the newest partition at or before this ds (a dimension) instead of the run's own.
+        window: Take this many partitions up to the run's ds, those that exist.
+
+    Raises:
+        JobFailed: there is no such table or partition; the message says what exists.
+    """
+    context = _context()
+    wanted = (context.task.ds,) if as_of is None else ()
+    if window is not None:
+        if as_of is not None or window < 1:
+            raise UsageError(f"job.table({name!r}): give a window of 1 or more, or as_of, not both")
+        wanted = _window(context, window)
+    asked = Input(name=name, kind="table", target=name, format="parquet", partitions=wanted, as_of=as_of)
+    partitions = partitions_of(asked, context.datastore)
+    _record(context, asked, partitions)
+    return rows_of(asked, partitions, context.engine, context.data)
+
+
+def tables() -> list[str]:
+    """Give the names of the tables in the datastore."""
+    return _context().datastore.names("table")
+
+
+def sql(query: str) -> Any:
+    """Run a query and give its result as the engine's lazy table.
+
+    Declared inputs are there by their names, any other table of the datastore with all its partitions and a column
+    `ds`.
+
+    Raises:
+        JobFailed: the query is wrong or names a table that is not there.
+    """
+    context = _context()
+    names = context.engine.sources(query)
+    declared = {entry.name for entry in context.task.inputs}
+    for name in names & declared:
+        context.engine.view(name, read(name))
+    for name in (names - declared) & set(context.datastore.names("table")):
+        _record(context, *_view_table(context, name))
+    return context.engine.sql(query)
+
+
+def write(data: Any) -> None:
+    """Write rows into the job's output; several calls add to one another.
+
+    Nothing is visible to anybody until the whole run has succeeded and its checks have passed.
+
+    Args:
+        data: A DuckDB relation, a pandas or polars DataFrame, an Arrow table, or a list of dicts.
+
+    Raises:
+        JobFailed: the job declares no output, or the data cannot be written.
+    """
+    context = _context()
+    folder = _sink(context)
+    number = sum(1 for _ in folder.glob("*.parquet"))
+    path = folder / f"{context.task.run_id}-part-{number}.parquet"
+    context.engine.write(data, path, context.task.ds)
+    if context.run_folder is None:
+        rows = sum(context.engine.inspect([path]).rows)
+        print(
+            f"By hand: {rows:,} rows are fit to be written; nothing was published.\n"
+            f"`dsflow run {context.task.job} {context.task.ds}` publishes."
+        )
+
+
+def load_tables() -> list[str]:
+    """Make every table of the datastore known to `sql`, with all its partitions and a column `ds`.
+
+    A table that cannot be read is reported and stops nobody. Gives the names that can be used.
+    """
+    context = _context()
+    loaded = []
+    for name in tables():
+        try:
+            _view_table(context, name)
+        except DsflowError as error:
+            print(f"ERROR - {name} could not be imported: {error.message}")
+        else:
+            print(f"INFO - {name} was successfully imported")
+            loaded.append(name)
+    return loaded
+
+
+def _view_table(context: _Context, name: str) -> tuple[Input, list[Partition]]:
+    every = tuple(context.datastore.partitions("table", name))
+    if not every:
+        raise JobFailed(f"table {name} has no partition yet")
+    asked = Input(name=name, kind="table", target=name, format="parquet", partitions=every)
+    partitions = context.datastore.select("table", name, every)
+    context.engine.view(name, rows_of(asked, partitions, context.engine, context.data))
+    return asked, partitions
+
+
+def _declared(context: _Context, name: str) -> Input:
+    for entry in context.task.inputs:
+        if entry.name == name:
+            return entry
+    names = [entry.name for entry in context.task.inputs]
+    raise JobFailed(
+        f"the job declares no input {name!r}{did_you_mean(name, names)}",
+        f"Its inputs are: {', '.join(names)}." if names else "Declare it under `inputs:` in job_specs.yaml.",
+    )
+
+
+def _window(context: _Context, length: int) -> tuple[str, ...]:
+    return window(context.task.ds, length, context.task.grain)
+
+
+def _sink(context: _Context) -> Path:
+    if context.task.output is None:
+        raise JobFailed("the job declares no output", "Write `output: {table: NAME}` into job_specs.yaml.")
+    context.staging.mkdir(parents=True, exist_ok=True)
+    return context.staging
+
+
+def _record(context: _Context, asked: Input, partitions: list[Partition]) -> None:
+    """Leave a line per partition for the shim, which puts it into the run's record."""
+    if context.run_folder is None:
+        return
+    lines = [model.to_json(entry, indent=None) + "\n" for entry in used(asked, partitions)]
+    with open(context.run_folder / "reads.jsonl", "a", encoding="utf-8") as file:
+        file.write("".join(lines))
+
+
+@functools.cache
+def _context() -> _Context:
+    run_folder = os.environ.get("DSFLOW_RUN_FOLDER")
+    if run_folder is None:
+        return _by_hand()
+    task = model.from_json(Task, (Path(run_folder) / "task.json").read_text(encoding="utf-8"))
+    return _Context(
+        task=task,
+        data=Path(os.environ["DSFLOW_DATA"]),
+        parameters=json.loads(os.environ["DSFLOW_PARAMS"]),
+        run_folder=Path(run_folder),
+        staging=Path(os.environ.get("DSFLOW_SINK", "")),
+        engine=open_engine(task.engine, threads=task.limits.cpus, memory=task.limits.memory),
+    )
+
+
+def _by_hand() -> _Context:
+    """Stand in for a run: the job of the current folder, its defaults, today."""
+    here = Path.cwd()
+    root = next((folder for folder in (here, *here.parents) if (folder / "dsflow.yml").is_file()), None)
+    root = Path(os.environ["DSFLOW_WORKSPACE"]) if "DSFLOW_WORKSPACE" in os.environ else root
+    if root is None:
+        raise UsageError(f"{here} is in no workspace", "Start Jupyter inside the folder that has a dsflow.yml.")
+    import datetime as dt
+
+    today = ds_of(dt.datetime.now())
+    inside = here.is_relative_to(root / "jobs") and here != root / "jobs"
+    if inside:
+        task = _rendered(root, here.relative_to(root / "jobs").parts[0])
+    else:
+        task = Task(
+            run_id="by-hand", job="", kind=model.Kind.NOTEBOOK, main="", ds=today, start="", end="", created=today
+        )
+    return _Context(
+        task=task,
+        data=root / "datastore",
+        parameters=task.parameters,
+        run_folder=None,
+        staging=Path(tempfile.mkdtemp(prefix="dsflow-by-hand-")),
+        engine=open_engine(task.engine),
+    )
+
+
+def _rendered(root: Path, name: str) -> Task:
+    # The specs belong to the host side; a process of its own keeps that border.
+    command = [sys.executable, "-m", "dsflow", "--json", "-C", str(root), "render", name, "today"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise UsageError(f"job {name} cannot be read: {done.stderr.strip()}", f"`dsflow validate {name}`")
+    return model.from_json(Task, done.stdout)

@@ -1,0 +1,1 @@
+"""Kinds of job: one module per kind, each behind the same Protocol."""

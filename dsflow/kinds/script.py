@@ -1,0 +1,114 @@
+"""Shell and Python scripts. They get the source and the sink as arguments, as dsflow's predecessor gave them."""
+
+from __future__ import annotations
+
+import collections
+import html
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dsflow.errors import JobFailed
+from dsflow.kinds.contract import Work
+
+_REMEMBERED_LINES = 60
+_GRACE_SECONDS = 5
+
+
+def run(work: Work) -> None:
+    """Run the script to its end and pass its lines on as they come."""
+    path = work.job_folder / work.task.main
+    arguments = list(work.source_paths.values())
+    if work.staging is not None:
+        work.staging.mkdir(parents=True, exist_ok=True)
+        arguments.append(str(work.staging))
+    execute(work, [*_interpreter(path), str(path), *arguments])
+
+
+def execute(work: Work, command: Sequence[str]) -> None:
+    """Run a command as the job's code: its environment, its folder, its lines into the log.
+
+    Raises:
+        JobFailed: it ended with an exit code other than 0.
+    """
+    last: collections.deque[str] = collections.deque(maxlen=_REMEMBERED_LINES)
+    process = subprocess.Popen(
+        command,
+        cwd=work.job_folder,
+        env=dict(work.environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    try:
+        work.watch(process.pid)
+        assert process.stdout is not None
+        for line in process.stdout:
+            last.append(line.rstrip("\n"))
+            work.say(last[-1])
+        code = process.wait()
+    except BaseException:
+        _end(process)
+        raise
+    if code != 0:
+        raise _failure(work, code, list(last))
+
+
+def body(work: Work) -> str:
+    """Give the script as it was run; its log follows on the page."""
+    try:
+        text = (work.job_folder / work.task.main).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return f'<pre class="source">{html.escape(work.mask(text))}</pre>'
+
+
+def _interpreter(path: Path) -> list[str]:
+    """Give what runs a script: Python for `.py`, else what its first line names, else `sh`."""
+    if path.suffix == ".py":
+        return [sys.executable, "-u"]
+    with open(path, "rb") as file:
+        first = file.readline(200).decode("utf-8", "replace").strip()
+    return first.removeprefix("#!").split() if first.startswith("#!") else ["sh"]
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the script and everything it started: first politely, then not."""
+    import os
+
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(_GRACE_SECONDS)
+        except (ProcessLookupError, PermissionError):
+            break
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _failure(work: Work, code: int, lines: list[str]) -> JobFailed:
+    name = work.task.main
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    ending = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    if code > 0 and any(line.startswith("Traceback (most recent call last)") for line in lines):
+        place, source = _python_place(work, lines)
+        return JobFailed(said, place=place, source=source, traceback="\n".join(lines))
+    return JobFailed(f"{name} {ending}" + (f": {said}" if said else ""), traceback="\n".join(lines))
+
+
+def _python_place(work: Work, lines: list[str]) -> tuple[str, str]:
+    """Give the last place in the job's own folder that a Python traceback names, and the line there."""
+    for index in range(len(lines) - 1, -1, -1):
+        match = re.match(r'\s*File "(.+)", line (\d+)', lines[index])
+        if match and match.group(1).startswith(str(work.job_folder)):
+            name = Path(match.group(1)).relative_to(work.job_folder)
+            source = lines[index + 1].strip() if index + 1 < len(lines) else ""
+            return f"{name}, line {match.group(2)}", source
+    return work.task.main, ""

@@ -1,0 +1,106 @@
+"""Where everything in a datastore is. The only module that knows the names of its folders.
+
+    raw/NAME/ds=DS/...                              published, any format
+    tables/NAME/ds=DS/RUN-part-N.parquet            published, nothing else and nothing hidden
+    .dsflow/staging/RUN/{tables,raw}/NAME/ds=DS/    being written; looks like the place it will be swapped to
+    .dsflow/manifests/{tables,raw}/NAME/ds=DS.json  what is published; a table and a raw dataset may share a name
+    .dsflow/locks/{tables,raw}/NAME/ds=DS           who is writing the partition
+    .dsflow/locks/gate                              held for moments, by whoever takes a lock or repairs
+    .dsflow/trash/TIME-RUN/                         what a publish replaced, for a while
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from dsflow.errors import UsageError
+
+Store = Literal["table", "raw"]
+FOLDERS: dict[Store, str] = {"table": "tables", "raw": "raw"}
+
+_LONGEST_NAME = 100
+_LONGEST_BYTES = 200  # A file name has at most 255, and ours add a few.
+
+
+class Layout:
+    """The paths of one datastore.
+
+    Args:
+        root: The datastore's folder, such as `datastore/` or `/data`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.own = self.root / ".dsflow"
+        self.staging = self.own / "staging"
+        self.trash = self.own / "trash"
+        self.gate = self.own / "locks" / "gate"
+
+    def dataset(self, store: Store, name: str) -> Path:
+        """Give the folder of a table or a raw dataset."""
+        return self.root / FOLDERS[store] / check_name(name, f"{_what(store)} name")
+
+    def target(self, store: Store, name: str, ds: str) -> Path:
+        """Give the folder of a published partition."""
+        return self.dataset(store, name) / f"ds={check_name(ds, 'ds')}"
+
+    def staged(self, run_id: str, store: Store, name: str, ds: str) -> Path:
+        """Give the folder in which a run writes its partition."""
+        return self.run_folder(run_id) / self._inside(store, name, ds)
+
+    def run_folder(self, run_id: str) -> Path:
+        """Give the folder with all that is temporary of a run."""
+        return self.staging / check_name(run_id, "run id")
+
+    def manifest(self, store: Store, name: str, ds: str) -> Path:
+        """Give the file that says what is published in a partition."""
+        return self.manifests(store, name) / f"ds={check_name(ds, 'ds')}.json"
+
+    def manifests(self, store: Store, name: str) -> Path:
+        """Give the folder of the manifests of a table or a raw dataset."""
+        return self.own / "manifests" / self.dataset(store, name).relative_to(self.root)
+
+    def lock(self, store: Store, name: str, ds: str) -> Path:
+        """Give the lock file of a partition."""
+        return self.own / "locks" / self._inside(store, name, ds)
+
+    def check_inside(self, path: Path) -> None:
+        """Refuse a path that leaves the datastore over a symbolic link.
+
+        Raises:
+            UsageError: it does.
+        """
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise UsageError(
+                f"{path} is reached over a link that leaves the datastore {self.root}",
+                "Put a real folder there; a partition can only be replaced within one file system.",
+            )
+
+    def _inside(self, store: Store, name: str, ds: str) -> Path:
+        return self.target(store, name, ds).relative_to(self.root)
+
+
+def check_name(name: str, what: str) -> str:
+    """Give back a name that is safe as the name of one folder.
+
+    Raises:
+        UsageError: it is empty, too long, hidden, or has slashes or characters that cannot be seen.
+    """
+    good = name.isprintable() and not name.startswith(".") and not set(name) & {"/", "\\"}
+    if good and 0 < len(name) <= _LONGEST_NAME and len(name.encode()) <= _LONGEST_BYTES:
+        return name
+    shown = repr(name if len(name) <= 40 else name[:37] + "...")
+    raise UsageError(
+        f"{shown} cannot be a {what}",
+        f"Use at most {_LONGEST_NAME} visible characters, no slash, and no dot at the beginning.",
+    )
+
+
+def label(store: Store, name: str, ds: str) -> str:
+    """Give the words for a partition in a message."""
+    return f"{_what(store)} {name!r} ds={ds}"
+
+
+def _what(store: Store) -> str:
+    return "table" if store == "table" else "raw dataset"

@@ -1,0 +1,340 @@
+"""The words of dsflow as frozen data: what a run is asked to do, and how it ended.
+
+Standard library only: both sides of the house import this, inside containers too. Every class goes to JSON and
+back with `to_json` and `from_json`; `PROTOCOL` changes when an old run folder could no longer be read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+PROTOCOL = 1
+# A line of the shim that begins with this is an event for the host as JSON, not part of the log.
+EVENT_PREFIX = "\x1e"
+
+Grain = Literal["hour", "day", "week", "month"]
+Action = Literal["allow", "drop", "fail"]
+T = TypeVar("T")
+
+
+class Kind(enum.StrEnum):
+    """What a job's main file is, and so how it is executed."""
+
+    NOTEBOOK = "notebook"
+    SQL = "sql"
+    SCRIPT = "script"
+    DASHBOARD = "dashboard"
+
+
+class Status(enum.StrEnum):
+    """How a run ended. Skipped is a success; aborted never started because something before it failed."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    ABORTED = "aborted"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """One declared source of a task, resolved for its partition.
+
+    `kind` says what `target` is: the name of a table, of a raw dataset, or a path or URL. `partitions` are the
+    ds values wanted, oldest first; with `as_of` it is the newest partition at or before that ds instead.
+    """
+
+    name: str
+    kind: Literal["table", "raw", "path"]
+    target: str
+    format: str | None = None
+    partitions: tuple[str, ...] = ()
+    as_of: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """The one partition a task replaces: a table's (`fct` facts of the day, `dim` full snapshot) or a raw dataset's."""
+
+    store: Literal["table", "raw"]
+    name: str
+    ds: str
+    kind: Literal["fct", "dim"] = "fct"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """A SQL condition that every row of the output must meet."""
+
+    name: str
+    constraint: str
+    action: Action = "fail"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a run may use: bytes of memory, cores, seconds, and whether it may open network connections."""
+
+    memory: int | None = None
+    cpus: float | None = None
+    timeout: float | None = None
+    network: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Where and with what a run was made; recorded, never acted on."""
+
+    runtime: str = ""
+    runtime_reason: str = ""
+    image: str | None = None
+    image_id: str | None = None
+    lock_hash: str | None = None
+    git_revision: str | None = None
+    dsflow_version: str = ""
+    host: str = ""
+    user: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A job for one partition with everything resolved: all that the job side needs to know.
+
+    `code` is the rendered SQL of a sql job. `task_specs` is what the job finds in `TASK_SPECS`, with data paths as
+    `/data/...`; the shim turns them into real paths. Parameters named in `secret_parameters` hold no value here.
+    """
+
+    run_id: str
+    job: str
+    kind: Kind
+    main: str
+    ds: str
+    start: str
+    end: str
+    created: str
+    grain: Grain = "day"
+    description: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    secret_parameters: tuple[str, ...] = ()
+    injected: dict[str, Any] = field(default_factory=dict)
+    task_specs: dict[str, Any] = field(default_factory=dict)
+    legacy: bool = False
+    code: str | None = None
+    engine: str = "duckdb"
+    inputs: tuple[Input, ...] = ()
+    output: Output | None = None
+    expectations: tuple[Expectation, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    port: int | None = None
+    facts: Facts = field(default_factory=Facts)
+    protocol: int = PROTOCOL
+
+    @property
+    def folder(self) -> str:
+        """The run folder, relative to the datastore."""
+        return f"job_runs/{self.job}/ds={self.ds}/{self.run_id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column's name and its type in the words of the engine."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A published file: name inside its partition, bytes, sha256 as hex, rows where it is a table."""
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputUsed:
+    """A partition (or a path) that a run really read, as it was then."""
+
+    name: str
+    kind: str
+    target: str
+    ds: str | None = None
+    hash: str | None = None
+    rows: int | None = None
+    bytes: int | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """The verdict on one expectation: rows that were checked and rows that broke it."""
+
+    name: str
+    constraint: str
+    action: Action
+    rows: int
+    violations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What is published in one partition, and from what. It is the partition's birth certificate."""
+
+    run_id: str
+    job: str
+    store: Literal["table", "raw"]
+    name: str
+    ds: str
+    published: str
+    files: tuple[File, ...]
+    columns: tuple[Column, ...] = ()
+    inputs: tuple[InputUsed, ...] = ()
+    checks: tuple[Check, ...] = ()
+    kind: Literal["fct", "dim"] = "fct"
+    fingerprint: str | None = None
+    hash: str = ""
+    protocol: int = PROTOCOL
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of the partition, or None where files have no rows (raw data)."""
+        counts = [file.rows for file in self.files]
+        return sum(count for count in counts if count is not None) if any(c is not None for c in counts) else None
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.bytes for file in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A partition that a run replaced: its manifest and how its schema differs from the previous partition's."""
+
+    manifest: Manifest
+    schema_changes: tuple[str, ...] = ()
+    previous_ds: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a run failed, for a person: `place` such as `cell 3, line 2`, `source` the user's own line there."""
+
+    kind: str
+    message: str
+    place: str = ""
+    source: str = ""
+    hint: str = ""
+    traceback: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended; times are ISO 8601 in UTC, `seconds` the whole run."""
+
+    run_id: str
+    status: Status
+    exit_code: int
+    started: str
+    finished: str
+    seconds: float
+    failure: Failure | None = None
+    inputs: tuple[InputUsed, ...] = ()
+    outputs: tuple[Published, ...] = ()
+    checks: tuple[Check, ...] = ()
+    protocol: int = PROTOCOL
+
+    def __bool__(self) -> bool:
+        return self.status in (Status.SUCCEEDED, Status.SKIPPED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted:
+    """Event: a task is about to start in its runtime."""
+
+    task: Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine:
+    """Event: one line the run printed, secrets already masked."""
+
+    task: Task
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Event: `done` of `total` cells (or other units) of a run are finished."""
+
+    task: Task
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFinished:
+    """Event: a run ended and its folder is complete."""
+
+    task: Task
+    outcome: Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """Event: something the user should know, outside any run's log (an image is being built, a choice was made)."""
+
+    text: str
+
+
+Event = RunStarted | LogLine | Progress | RunFinished | Notice
+
+
+def to_json(value: Any, *, indent: int | None = 2) -> str:
+    """Give a dataclass of this module as JSON text with its keys in the order of declaration."""
+    return json.dumps(dataclasses.asdict(value), indent=indent, ensure_ascii=False, default=str)
+
+
+def from_json(cls: type[T], text: str) -> T:
+    """Build a `cls` from `to_json` text; keys that `cls` does not know are ignored.
+
+    Raises:
+        ValueError: the text is not JSON, or a required key is missing.
+    """
+    return from_dict(cls, json.loads(text))
+
+
+def from_dict(cls: type[T], data: Any) -> T:
+    """Build a `cls` from plain dicts and lists, as `from_json` does."""
+    if not isinstance(data, dict):
+        raise ValueError(f"expected an object for {cls.__name__}, got {type(data).__name__}")
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    try:
+        return cls(**{key: _build(hints[key], value) for key, value in data.items() if key in known})
+    except TypeError as error:
+        raise ValueError(f"{cls.__name__}: {error}") from error
+
+
+def _build(hint: Any, value: Any) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        return None if value is None else _build(options[0], value)
+    if origin is tuple:
+        item = typing.get_args(hint)[0]
+        return tuple(_build(item, element) for element in value)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_dict(hint, value)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return hint(value)
+    return value

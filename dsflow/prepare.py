@@ -1,0 +1,107 @@
+"""From what a person asked for to a step that can be executed: the spec read, the task made, the runtime chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dsflow import plan
+from dsflow.errors import EnvironmentMissing, UsageError
+from dsflow.model import Kind, Task
+from dsflow.parameters import parse_given
+from dsflow.runner import Step
+from dsflow.runtimes.contract import Folders, Needs, Runtime
+from dsflow.runtimes.registry import choose
+from dsflow.specs import JobSpec, WorkspaceSpec, load_job
+from dsflow.workspace import Workspace
+
+_DASHBOARD_PORT = 8050
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """A step, where it will run and why there."""
+
+    step: Step
+    runtime: Runtime
+    reason: str
+    folders: Folders
+
+
+def prepare(
+    workspace: Workspace,
+    settings: WorkspaceSpec,
+    job: str,
+    arguments: Sequence[str],
+    params: Sequence[str],
+    *,
+    runtime: str | None = None,
+    port: int | None = None,
+) -> Chosen:
+    """Prepare one job for one date.
+
+    Args:
+        workspace: Where the job is.
+        settings: The workspace's settings.
+        job: The job's name.
+        arguments: What followed the name: a ds, or the positional parameters of a version '0.1' job.
+        params: `k=v` texts.
+        runtime: A runtime by name; the job's, then the workspace's, where None.
+        port: The port of a dashboard.
+
+    Raises:
+        UsageError: the job, its spec, the ds or a parameter is wrong.
+        EnvironmentMissing: the runtime cannot run tasks here, or the port is taken.
+    """
+    spec = load_job(workspace, job)
+    step = _step(workspace, settings, spec, arguments, params, port)
+    where, reason = choose(runtime or spec.run.runtime or settings.runtime)
+    return Chosen(
+        step=step,
+        runtime=where,
+        reason=reason,
+        folders=Folders(jobs=workspace.jobs, datastore=workspace.datastore.resolve()),
+    )
+
+
+def _step(
+    workspace: Workspace,
+    settings: WorkspaceSpec,
+    spec: JobSpec,
+    arguments: Sequence[str],
+    params: Sequence[str],
+    port: int | None,
+) -> Step:
+    if not spec.legacy and len(arguments) > 1:
+        raise UsageError(
+            f"{spec.name} takes one date, and {len(arguments)} arguments were given: {' '.join(arguments)}",
+            "Parameters are given by name: `-p name=value`.",
+        )
+    ds = None if spec.legacy or not arguments else arguments[0]
+    positional = arguments if spec.legacy else ()
+    task, secrets = plan.make_task(workspace, spec, ds, parse_given(params), positional)
+    return Step(
+        task=_with_port(task, settings, port),
+        secrets=secrets,
+        needs=Needs(image=spec.run.image or settings.image, requirements=tuple(spec.run.requirements)),
+        retries=spec.run.retries,
+        pass_environment=tuple(spec.run.environment),
+    )
+
+
+def _with_port(task: Task, settings: WorkspaceSpec, port: int | None) -> Task:
+    if task.kind is not Kind.DASHBOARD:
+        return task
+    number = port or settings.ports.get("dash", _DASHBOARD_PORT)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", number))
+        except OSError:
+            raise EnvironmentMissing(
+                f"port {number} is taken by another program",
+                f"`dsflow run {task.job} --port {number + 1}` takes another one.",
+            ) from None
+    return dataclasses.replace(task, port=number)

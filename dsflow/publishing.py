@@ -1,0 +1,155 @@
+"""The door into the datastore: a run stages its partition, then publishes it in one swap.
+
+    with Staging(datastore, run_id, output, job) as staging:
+        ...                                    # write files into staging.folder
+        staging.publish(manifest)              # without this line nothing changes
+
+Whatever ends the block, or the process, the partition is the old version or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dsflow.contents import content_hash, describe, sizes
+from dsflow.durable import exchange, explained, fsync_folder, fsync_tree, make_folder, remove_tree, write_text
+from dsflow.errors import JobFailed, PartitionLocked
+from dsflow.layout import Layout, label
+from dsflow.locks import lock
+from dsflow.model import Manifest, Output, to_json
+from dsflow.recovery import (
+    ALIVE,
+    PENDING,
+    REPLACED,
+    finish,
+    gate,
+    pending,
+    purge_trash,
+    repair,
+    repair_at_gate,
+    settle,
+)
+
+__all__ = ["Staging", "content_hash", "describe", "repair"]
+
+
+class Staging:
+    """A run's place to write one partition; it holds the partition's lock for the `with` block.
+
+    Args:
+        datastore: Where the partition is.
+        run_id: The run that writes it.
+        output: The partition.
+        job: The job, for whoever finds the partition locked.
+        swap: Exchanges two folders in one step, or gives False where that is not possible.
+
+    Attributes:
+        folder: Write here; it is empty at first.
+        published: Whether the new version is in place; also right after an exception that came out of `publish`.
+
+    Raises:
+        PartitionLocked: another run is writing the partition.
+        UsageError: a name cannot be one, or a link leads out of the datastore.
+        EnvironmentMissing: the disk is full, or its file system has no locks.
+    """
+
+    def __init__(
+        self,
+        datastore: Layout,
+        run_id: str,
+        output: Output,
+        job: str,
+        swap: Callable[[Path, Path], bool] = exchange,
+    ) -> None:
+        place = (output.store, output.name, output.ds)
+        self._layout = datastore
+        self._run_folder = datastore.run_folder(run_id)
+        self._target = datastore.target(*place)
+        self._manifest = datastore.manifest(*place)
+        self._lock = datastore.lock(*place)
+        self._what = label(*place)
+        self._owner = f"run {run_id} of {job} ({_whereabouts()})"
+        self._swap = swap
+        self._process = os.getpid()
+        self._held = contextlib.ExitStack()
+        self.folder = datastore.staged(run_id, *place)
+        self.published = False
+
+    def __enter__(self) -> Self:
+        with explained(self._layout.root), contextlib.ExitStack() as held:
+            for path in (self._target, self.folder, self._manifest, self._lock):
+                self._layout.check_inside(path)
+            with gate(self._layout):
+                make_folder(self._lock.parent)
+                held.enter_context(lock(self._lock, self._owner, self._what))
+                repair_at_gate(self._layout, own=self._lock)
+                self._make_run_folder()
+                held.enter_context(lock(self._run_folder / ALIVE, ""))
+            held.callback(remove_tree, self._run_folder)
+            self.folder.mkdir(parents=True)
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if os.getpid() != self._process:
+            return  # A forked child that leaves the block; everything here is still its parent's.
+        with self._held:
+            unfinished = pending(self._run_folder)
+            if unfinished is not None:
+                # Stopped inside `publish`. Should this fail too, the next run or reader does it.
+                with contextlib.suppress(OSError):
+                    self.published = settle(self._layout, self._run_folder, unfinished)
+
+    def publish(self, manifest: Manifest) -> None:
+        """Replace the partition with what is in `folder`, which is gone afterwards. Once per run.
+
+        Args:
+            manifest: What is in `folder`: the files as `describe` gives them, and all that is to be remembered.
+
+        Raises:
+            JobFailed: the files are not the ones that were described.
+            EnvironmentMissing: the disk is full.
+        """
+        with explained(self._layout.root):
+            if sizes(self.folder) != {file.name: file.bytes for file in manifest.files}:
+                raise JobFailed(
+                    f"files of {self._what} changed after they were checked",
+                    "Something that the job started still writes; let the job wait for it.",
+                )
+            fsync_tree(self.folder)
+            make_folder(self._target.parent)
+            make_folder(self._manifest.parent)
+            write_text(self._run_folder / PENDING, to_json(manifest))
+            self._put_in_place()
+            self.published = True
+            finish(self._layout, self._run_folder, manifest)
+            purge_trash(self._layout)
+
+    def _put_in_place(self) -> None:
+        if not os.path.lexists(self._target):
+            self.folder.rename(self._target)
+        elif not self._swap(self.folder, self._target):
+            self._target.rename(self._run_folder / REPLACED)
+            fsync_folder(self._run_folder)
+            self.folder.rename(self._target)
+
+    def _make_run_folder(self) -> None:
+        make_folder(self._run_folder.parent)
+        try:
+            self._run_folder.mkdir()
+        except FileExistsError:
+            raise PartitionLocked(f"run {self._run_folder.name} is being executed already", "Start a new run.") from None
+
+
+def _whereabouts() -> str:
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    return f"pid {os.getpid()} on {socket.gethostname()}, since {now}"

@@ -1,0 +1,56 @@
+"""Amounts as people write them: `2g` of memory, `30m` of time."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def memory_bytes(text: str) -> int:
+    """Give the bytes of an amount of memory such as `512m`, `2g` or `1.5GiB`.
+
+    Raises:
+        ValueError: it is no such amount.
+    """
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?) ?([kmgt]?)(?:i?b)?", text.strip().lower(), re.ASCII)
+    amount = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if not amount:
+        raise ValueError(f"{text[:40]!r} is not an amount of memory; write it like 512m or 2g")
+    return amount
+
+
+def seconds(text: str) -> float:
+    """Give the seconds of a length of time such as `90s`, `30m`, `1h30m` or `90`.
+
+    Raises:
+        ValueError: it is no such length of time.
+    """
+    match = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s?)?", text.strip().lower(), re.ASCII)
+    hours, minutes, rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
+    total = 3600 * hours + 60 * minutes + rest
+    if not total:
+        raise ValueError(f"{text[:40]!r} is not a length of time; write it like 90s, 30m or 2h")
+    return float(total)
+
+
+def show_bytes(count: int) -> str:
+    """Give a number of bytes as `312 B`, `47.1 kB` or `1.2 GB` (powers of 1000, as disks and downloads have them)."""
+    if count < 1000:
+        return f"{count} B"
+    amount = float(count)
+    for unit in ("kB", "MB", "GB", "TB"):
+        amount /= 1000
+        if amount < 999.95:
+            break
+    return f"{amount:.1f} {unit}"
+
+
+def show_seconds(length: float) -> str:
+    """Give a length of time as `0.4 s`, `3 min 5 s` or `2 h 10 min`."""
+    if length < 59.95:
+        return f"{length:.1f} s"
+    minutes, rest = divmod(round(length), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,178 @@
+"""Finishing or undoing what a run left in the datastore, whether it died or was interrupted.
+
+A publish goes: manifest into the run's staging folder (from here on it is *pending*), swap, manifest into place, rest
+of the staging folder to the trash. The swap is the point of no return: what stopped before it is discarded, what stopped
+after it is finished. Two renames, where the file system cannot exchange, can stop in their middle; that is finished too.
+
+A run holds a lock in its staging folder, so a staging folder whose lock is free belongs to a dead run. Whoever takes
+locks of others to repair holds the gate, one at a time; whoever wants to write waits there and so never takes a
+repairer for a writer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from dsflow.contents import describe, there
+from dsflow.durable import fsync_folder, make_folder, remove_tree
+from dsflow.errors import DsflowError, PartitionLocked
+from dsflow.layout import Layout, Store, label
+from dsflow.locks import lock
+from dsflow.model import File, Manifest, from_json
+
+PENDING = "manifest.json"
+REPLACED = "replaced"
+ALIVE = "alive"
+
+_TRASH_SECONDS = 3600
+_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def repair(layout: Layout) -> list[str]:
+    """Finish or discard what dead runs left; cheap where there is nothing.
+
+    Returns:
+        One sentence for each run that was dealt with.
+    """
+    if not _run_folders(layout):
+        return []
+    with gate(layout):
+        return repair_at_gate(layout)
+
+
+@contextlib.contextmanager
+def gate(layout: Layout) -> Iterator[None]:
+    """Wait for the gate of the datastore and hold it."""
+    make_folder(layout.gate.parent)
+    with lock(layout.gate, "", wait=True):
+        yield
+
+
+def repair_at_gate(layout: Layout, own: Path | None = None) -> list[str]:
+    """Do what `repair` does; the caller holds the gate, and the partition lock `own` if given."""
+    done = []
+    for run_folder in _run_folders(layout):
+        # A run that cannot be repaired now, such as another user's, must not stop this one.
+        with contextlib.suppress(DsflowError, OSError), lock(run_folder / ALIVE, ""):
+            done.append(_repair_run(layout, run_folder, own))
+    return done
+
+
+def settle(layout: Layout, run_folder: Path, manifest: Manifest) -> bool:
+    """Bring a publish that stopped half way to its end; the caller holds the partition.
+
+    Returns:
+        Whether it is published; if not, the old version is untouched and the staging folder is still there.
+    """
+    staged, target = _places(layout, run_folder, manifest)
+    if os.path.lexists(run_folder / REPLACED) and not os.path.lexists(target):
+        staged.rename(target)
+    # The files decide, not what kind of swap it was. Equal files are right under the new manifest in any case.
+    if not there(target, manifest.files) or describe(target) != _plain(manifest):
+        return False
+    finish(layout, run_folder, manifest)
+    return True
+
+
+def finish(layout: Layout, run_folder: Path, manifest: Manifest) -> None:
+    """Do what follows the swap: the manifest into place, the old version to the trash."""
+    staged, target = _places(layout, run_folder, manifest)
+    place = layout.manifest(manifest.store, manifest.name, manifest.ds)
+    fsync_folder(target.parent)
+    fsync_folder(staged.parent)
+    (run_folder / PENDING).replace(place)
+    fsync_folder(place.parent)
+    if os.path.lexists(staged) or os.path.lexists(run_folder / REPLACED):
+        _to_trash(layout, run_folder)
+    else:
+        remove_tree(run_folder)
+
+
+def pending(run_folder: Path) -> Manifest | None:
+    """Give the manifest of a publish that has begun and not ended, or None."""
+    try:
+        return from_json(Manifest, (run_folder / PENDING).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def in_doubt(layout: Layout, store: Store, name: str, ds: str) -> bool:
+    """Tell whether some run, dead or alive, has begun to publish this partition and not ended."""
+    manifests = (pending(run_folder) for run_folder in _run_folders(layout))
+    return any(m is not None and (m.store, m.name, m.ds) == (store, name, ds) for m in manifests)
+
+
+@contextlib.contextmanager
+def at_rest(layout: Layout, store: Store, name: str, ds: str) -> Iterator[bool]:
+    """Repair, then keep every writer away from a partition for the `with` block.
+
+    Gives False where a live run is writing it, or where the datastore may not be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(gate(layout))
+            repair_at_gate(layout)
+            path = layout.lock(store, name, ds)
+            make_folder(path.parent)
+            stack.enter_context(lock(path, ""))
+            still = True
+        except (PartitionLocked, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _READ_ONLY:
+                raise
+            stack.close()
+            still = False
+        yield still
+
+
+def purge_trash(layout: Layout) -> None:
+    """Remove what has been in the trash for an hour."""
+    for folder in layout.trash.glob("*-*"):
+        stamp = folder.name.partition("-")[0]
+        if stamp.isdecimal() and time.time() - int(stamp) / 1e9 > _TRASH_SECONDS:
+            remove_tree(folder)
+
+
+def _run_folders(layout: Layout) -> list[Path]:
+    try:
+        return sorted(path for path in layout.staging.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def _repair_run(layout: Layout, run_folder: Path, own: Path | None) -> str:
+    manifest = pending(run_folder)
+    if manifest is None:
+        remove_tree(run_folder)
+        return f"removed what run {run_folder.name} left unfinished"
+    path = layout.lock(manifest.store, manifest.name, manifest.ds)
+    what = label(manifest.store, manifest.name, manifest.ds)
+    with contextlib.nullcontext() if path == own else lock(path, "", what):
+        if settle(layout, run_folder, manifest):
+            return f"finished publishing {what} for run {manifest.run_id}"
+        # To the trash rather than away: if someone changed the partition by hand, the old version is in here.
+        _to_trash(layout, run_folder)
+        return f"discarded what run {manifest.run_id} wrote for {what}"
+
+
+def _places(layout: Layout, run_folder: Path, manifest: Manifest) -> tuple[Path, Path]:
+    staged = layout.staged(run_folder.name, manifest.store, manifest.name, manifest.ds)
+    return staged, layout.target(manifest.store, manifest.name, manifest.ds)
+
+
+def _plain(manifest: Manifest) -> tuple[File, ...]:
+    files = (dataclasses.replace(file, rows=None) for file in manifest.files)
+    return tuple(sorted(files, key=lambda file: file.name))
+
+
+def _to_trash(layout: Layout, run_folder: Path) -> None:
+    try:
+        layout.trash.mkdir(exist_ok=True)
+        run_folder.rename(layout.trash / f"{time.time_ns()}-{run_folder.name}")
+    except OSError:
+        remove_tree(run_folder)

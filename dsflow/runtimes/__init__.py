@@ -1,0 +1,1 @@
+"""Where tasks run: one module per runtime, each behind the same Protocol."""

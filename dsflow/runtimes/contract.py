@@ -1,0 +1,76 @@
+"""What a runtime is: a place that can start the shim for a task. The registry is `dsflow.runtimes.registry`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dsflow.model import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a job asks of the place it runs in: an image (docker only) and extra Python requirements."""
+
+    image: str | None = None
+    requirements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A prepared place: `python` (process) or `image` (docker), with what identifies it for the record."""
+
+    python: str | None = None
+    image: str | None = None
+    image_id: str | None = None
+    lock_hash: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """Where the host keeps the jobs and the data; the run folder is `datastore / task.folder`."""
+
+    jobs: Path
+    datastore: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How the shim's process ended. `out_of_memory` is the engine's word for it, where it has one."""
+
+    exit_code: int
+    out_of_memory: bool = False
+
+
+class Running(Protocol):
+    """A started task."""
+
+    def lines(self) -> Iterator[str]:
+        """Give whole lines as the run prints them, until it ends."""
+
+    def stop(self, *, kill: bool = False) -> None:
+        """Ask the run to save and end (SIGTERM); with `kill`, end it at once. Returns without waiting."""
+
+    def wait(self) -> Ending:
+        """Wait for the end, clean up everything that was started, and say how it ended."""
+
+
+class Runtime(Protocol):
+    """A place where tasks run. A class of this shape, made without arguments, is one line in the registry."""
+
+    name: str
+
+    def available(self) -> str | None:
+        """Give None when tasks can run here, else one sentence that says why not."""
+
+    def prepare(self, needs: Needs, notify: Callable[[str], None]) -> Place:
+        """Build or find what `needs` asks for; `notify` gets a line before anything slow.
+
+        Raises:
+            EnvironmentMissing: it cannot be had.
+        """
+
+    def start(self, task: Task, place: Place, folders: Folders, environment: Mapping[str, str]) -> Running:
+        """Start `python -m dsflow.shim RUN_FOLDER` there; `environment` is added to what the place has."""

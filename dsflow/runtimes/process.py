@@ -1,0 +1,100 @@
+"""Tasks in a child process on this machine, in its own process group."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+
+from dsflow.model import Task
+from dsflow.runtimes.contract import Ending, Folders, Needs, Place
+
+
+class RunningProcess:
+    """The shim as a child of this process."""
+
+    def __init__(self, process: subprocess.Popen[str], run_id: str) -> None:
+        self._process = process
+        self._run_id = run_id
+
+    def lines(self) -> Iterator[str]:
+        """Give whole lines as they come."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            yield line.rstrip("\n")
+
+    def stop(self, *, kill: bool = False) -> None:
+        """Ask the shim to end, which ends the job's code; or kill the whole group."""
+        try:
+            if kill:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.terminate()
+        except ProcessLookupError:
+            pass
+
+    def wait(self) -> Ending:
+        """Wait for the shim, and let nothing that it started outlive it."""
+        code = self._process.wait()
+        if code < 0:
+            _end_leftovers(self._run_id)
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
+        return Ending(exit_code=128 - code if code < 0 else code)
+
+
+class Process:
+    """The runtime that needs nothing but this Python."""
+
+    name = "process"
+
+    def available(self) -> str | None:
+        """Always."""
+        return None
+
+    def prepare(self, needs: Needs, notify: Callable[[str], None]) -> Place:
+        """Give this Python, or that of a cached environment that has the requirements too."""
+        if not needs.requirements:
+            return Place(python=sys.executable)
+        from dsflow.environments import environment_for
+
+        return environment_for(needs.requirements, notify)
+
+    def start(self, task: Task, place: Place, folders: Folders, environment: Mapping[str, str]) -> RunningProcess:
+        """Start the shim; it ends when this process is gone."""
+        run_folder = folders.datastore / task.folder
+        added = {
+            "DSFLOW_DATA": str(folders.datastore),
+            "DSFLOW_JOBS": str(folders.jobs),
+            "DSFLOW_STDIN_GUARD": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        process = subprocess.Popen(
+            [place.python or sys.executable, "-P", "-m", "dsflow.shim", str(run_folder)],
+            cwd=tempfile.gettempdir(),
+            env={**os.environ, **added, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+        return RunningProcess(process, task.run_id)
+
+
+def _end_leftovers(run_id: str) -> None:
+    """Kill what a killed shim could not end itself: whatever carries the run's id in its environment."""
+    import psutil
+
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get("DSFLOW_RUN_ID") == run_id:
+                process.kill()
+        except psutil.Error:
+            continue

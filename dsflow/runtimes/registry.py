@@ -1,0 +1,42 @@
+"""The runtimes, by name. A new one is one module and one line here."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from dsflow.errors import EnvironmentMissing
+from dsflow.runtimes.contract import Runtime
+
+RUNTIMES = {
+    "docker": "dsflow.runtimes.docker:Docker",
+    "process": "dsflow.runtimes.process:Process",
+}
+
+
+def runtime_of(name: str) -> Runtime:
+    """Give the runtime of that name."""
+    module, attribute = RUNTIMES[name].split(":")
+    return cast(Runtime, getattr(importlib.import_module(module), attribute)())
+
+
+def choose(wanted: str) -> tuple[Runtime, str]:
+    """Give the runtime to use and the reason for it; `auto` takes the first that can run tasks here.
+
+    Raises:
+        EnvironmentMissing: the one asked for by name cannot run tasks here.
+    """
+    if wanted != "auto":
+        runtime = runtime_of(wanted)
+        problem = runtime.available()
+        if problem:
+            raise EnvironmentMissing(problem, "`--runtime process` runs the job on this machine without Docker.")
+        return runtime, "asked for"
+    reason = ""
+    for name in RUNTIMES:
+        runtime = runtime_of(name)
+        problem = runtime.available()
+        if problem is None:
+            return runtime, reason or f"{name} answers"
+        reason = f"no {name}: {problem}"
+    raise EnvironmentMissing(f"no runtime can run tasks here; {reason}")

@@ -1,0 +1,1 @@
+"""Where data comes from outside the datastore: one module per kind of source."""
