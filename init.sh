@@ -82,7 +82,7 @@ find_python() { # set `python` to the first one that is new enough
             python=$candidate
             return
         fi
-        found="${found:-$("$candidate" --version 2>&1 | head -n 1) is too old}"
+        found="${found:-$("$candidate" --version 2>&1 | head -n 1 || true) is too old}"
     done
     fail "Python 3.11 or newer is needed: ${found:-there is no python3 on PATH} (DSFLOW_PYTHON can name another one)."
 }

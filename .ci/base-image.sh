@@ -14,6 +14,7 @@ if docker image inspect "$image" >/dev/null 2>&1; then
 fi
 
 # The first archive that apt uses and that carries Debian's main section (the security archive has no full suite).
+# shellcheck disable=SC2016  # the dollars are for apt-get
 mirror=$(apt-get indextargets --format '$(REPO_URI) $(COMPONENT) $(ORIGIN) $(LABEL)' 'Created-By: Packages' |
     awk '$2 == "main" && $4 == "Debian" { print $1; exit }')
 if [ -z "$mirror" ]; then

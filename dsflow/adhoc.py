@@ -61,11 +61,7 @@ def explore(
     notebook = workspace.adhoc / f"{ds}-explore-{name}.ipynb"
     if notebook.exists() and not force:
         raise UsageError(f"{workspace.shown(notebook)} exists already", "Add --force to replace it.")
-    inside = _in_datastore(workspace, url)
-    if inside is None:
-        data = _download(Datastore(workspace.datastore), name, url, ds, say)
-    else:
-        data = inside
+    data = _in_datastore(workspace, url) or _download(Datastore(workspace.datastore), name, url, ds, say)
     found = infer_schema(data, file_format)
     workspace.adhoc.mkdir(exist_ok=True)
     schema = workspace.adhoc / f"{name}-schema.yaml"
@@ -87,7 +83,7 @@ def _in_datastore(workspace: Workspace, url: str) -> Path | None:
 def _download(datastore: Datastore, name: str, url: str, ds: str, say: Callable[[str], None]) -> Path:
     now = dt.datetime.now(dt.UTC)
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    with Staging(datastore, run_id, Output(store="raw", name=name, ds=ds)) as staging:
+    with Staging(datastore, run_id, Output(store="raw", name=name, ds=ds), "generate-adhoc") as staging:
         fetch(url, staging.folder, say=say)
         files = describe(staging.folder)
         manifest = Manifest(

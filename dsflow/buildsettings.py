@@ -50,11 +50,11 @@ def gather(environment: Mapping[str, str], base: str | None = None, ca_bundle: P
 
     Args:
         environment: The caller's environment variables.
-        base: The `--base` option; DSFLOW_BASE_IMAGE stands in for it.
-        ca_bundle: The `--ca-bundle` option; the usual variables (SSL_CERT_FILE, ...) stand in for it.
+        base: The image to start from; DSFLOW_BASE_IMAGE stands in for it.
+        ca_bundle: A file of certificates; the usual variables (SSL_CERT_FILE, ...) stand in for it.
 
     Raises:
-        UsageError: the bundle named by the option cannot be read, or holds no certificate.
+        UsageError: the bundle cannot be read, or holds no certificate.
     """
     return BuildSettings(
         base=base or environment.get("DSFLOW_BASE_IMAGE") or None,
@@ -125,10 +125,12 @@ def _certificates(environment: Mapping[str, str], ca_bundle: Path | None) -> tup
     try:
         text = bundle.read_text("utf-8", "replace")
     except OSError as error:
-        raise UsageError(f"--ca-bundle {bundle}: {error.strerror}", "Name a file of PEM certificates.") from None
+        raise UsageError(
+            f"the CA bundle {bundle} cannot be read: {error.strerror}", "Name a file of PEM certificates."
+        ) from None
     found = dict(_split(text))
     if ca_bundle is not None and not found:
-        raise UsageError(f"--ca-bundle {bundle}: there is no certificate in it", "Name a file of PEM certificates.")
+        raise UsageError(f"the CA bundle {bundle} holds no certificate", "Name a file of PEM certificates.")
     known = dict(_split(_well_known()))
     return tuple(pem for key, pem in sorted(found.items()) if key not in known)
 

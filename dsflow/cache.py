@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from dsflow.errors import EnvironmentMissing, PartitionLocked
+from dsflow.locks import lock
 
 
 def folder() -> Path:
@@ -18,16 +20,23 @@ def folder() -> Path:
 
 @contextlib.contextmanager
 def one_at_a_time(name: str, notify: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of this name, waiting (and saying so) while another process or thread has it.
+    """Hold the lock of this name; wait, and say so, while another dsflow has it.
 
-    The lock ends with the process, however that ends.
+    Raises:
+        EnvironmentMissing: the cache cannot be written.
     """
-    path = folder() / "locks" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    path = folder() / "locks" / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentMissing(
+            f"cannot write the cache {folder()}: {error.strerror}", "Name another folder with DSFLOW_CACHE."
+        ) from None
+    owner = f"process {os.getpid()}"
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            notify(f"{name}  another dsflow is making it; waiting")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            held.enter_context(lock(path, owner))
+        except PartitionLocked:
+            notify(f"Another dsflow is making {name}; waiting for it.")
+            held.enter_context(lock(path, owner, wait=True))
         yield

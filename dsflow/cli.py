@@ -17,7 +17,7 @@ import click
 from dsflow import __version__
 from dsflow.commands.context import Context
 from dsflow.console import Console
-from dsflow.errors import BUG_EXIT_CODE, DsflowError, Interrupted, UsageError, did_you_mean
+from dsflow.errors import Bug, DsflowError, Interrupted, UsageError, did_you_mean
 
 # name -> (where it lives, what it does in one line); the order is the order of the help screen
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -194,8 +194,8 @@ def _bug(console: Console, error: Exception) -> int:
         file.write(report)
     if console.verbose:
         console.note(report)
-    console.error(DsflowError(f"this is a bug in dsflow ({type(error).__name__}: {error})", f"The report is {file.name}"))
-    return BUG_EXIT_CODE
+    console.error(Bug(f"this is a bug in dsflow ({type(error).__name__}: {error})", f"The report is {file.name}"))
+    return Bug.exit_code
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Notebooks as text: `# <codecell>` and `# <markdowncell>` lines between the cells (percent markers are read too).
+"""Notebooks as text with `# <codecell>` and `# <markdowncell>` lines between the cells.
 
 The text keeps the source of every cell and its tags; outputs are left out. A line of a cell that looks like a
 marker is written with a backslash, so that text and notebook say the same in both directions.
@@ -10,40 +10,36 @@ import json
 import re
 from typing import Any
 
-from dsflow.errors import UsageError
+from dsflow.notebooks import source_of
 
 _KINDS = {"codecell": "code", "markdowncell": "markdown", "rawcell": "raw"}
 _MARKER = re.compile(r"# <(codecell|markdowncell|rawcell)>(?: +tags=(\[.*\]))?\s*")
-_PERCENT = re.compile(r"# %%(?: (?:.*\[(markdown|raw)\])?(?:.*tags=(\[.*\]))?.*)?")
 _MARKER_LIKE = re.compile(r"(?:# )?\\*<(?:codecell|markdowncell|rawcell)>.*")
 _IGNORED = re.compile(r"# (-\*- coding: .*|<nbformat>.*</nbformat>)\s*")
-_METADATA = {
+METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 
 
-def to_notebook(text: str) -> dict[str, Any]:
-    """Build a notebook (nbformat 4) from text.
+def is_marked(text: str) -> bool:
+    """Say whether a text has lines that start cells."""
+    return any(_MARKER.fullmatch(line) for line in text.splitlines())
 
-    Args:
-        text: Cells that start with `# <codecell>`, `# <markdowncell>` or `# <rawcell>` lines, or, where there is
-            none of these, with `# %%` and `# %% [markdown]`.
-    """
-    lines = text.replace("\r\n", "\n").split("\n")
-    classic = any(_MARKER.fullmatch(line) for line in lines)
+
+def to_notebook(text: str) -> dict[str, Any]:
+    """Build a notebook (nbformat 4) from text whose `# <...cell>` lines start the cells."""
     cells: list[tuple[str, list[str], list[str]]] = [("code", [], [])]
-    for line in lines:
-        marker = (_MARKER if classic else _PERCENT).fullmatch(line)
+    for line in text.replace("\r\n", "\n").split("\n"):
+        marker = _MARKER.fullmatch(line)
         if marker is None:
             cells[-1][2].append(line)
-            continue
-        kind = _KINDS[marker[1]] if classic else marker[1] or "code"
-        cells.append((kind, _tags(marker[2]), []))
+        else:
+            cells.append((_KINDS[marker[1]], _tags(marker[2]), []))
     if not "".join(line for line in cells[0][2] if not _IGNORED.fullmatch(line)).strip():
         del cells[0]
-    built = [_cell(index, *cell, classic=classic) for index, cell in enumerate(cells, 1)]
-    return {"cells": built, "metadata": _METADATA, "nbformat": 4, "nbformat_minor": 5}
+    built = [_cell(index, *cell) for index, cell in enumerate(cells, 1)]
+    return {"cells": built, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
 
 
 def to_text(notebook: dict[str, Any]) -> str:
@@ -63,35 +59,12 @@ def to_text(notebook: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def read_notebook(text: str, where: str) -> dict[str, Any]:
-    """Read the JSON of a notebook.
-
-    Raises:
-        UsageError: it is no notebook of nbformat 4.
-    """
-    try:
-        notebook = json.loads(text)
-        cells = notebook["cells"]
-        fine = notebook["nbformat"] >= 4 and all(cell["cell_type"] in _KINDS.values() for cell in cells)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        fine = False
-    if not fine:
-        raise UsageError(f"{where}: this is not a notebook (nbformat 4 or newer)", "Open and save it in Jupyter once.")
-    return dict(notebook)
-
-
 def dump_notebook(notebook: dict[str, Any]) -> str:
     """Give the JSON text of a notebook, laid out as Jupyter does."""
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
-def source_of(cell: dict[str, Any]) -> str:
-    """Give the source of a cell, which may be stored as one string or as lines."""
-    source = cell.get("source", "")
-    return source if isinstance(source, str) else "".join(source)
-
-
-def _cell(index: int, kind: str, tags: list[str], lines: list[str], *, classic: bool) -> dict[str, Any]:
+def _cell(index: int, kind: str, tags: list[str], lines: list[str]) -> dict[str, Any]:
     # `to_text` puts one blank line after the marker and one after the cell
     if lines and not lines[0]:
         lines = lines[1:]
@@ -99,13 +72,11 @@ def _cell(index: int, kind: str, tags: list[str], lines: list[str], *, classic: 
         lines = lines[:-1]
     if kind != "code":
         lines = [re.sub(r"^# ?", "", line) for line in lines]
-    if classic:
-        lines = [_unescaped(line) for line in lines]
     cell = {
         "id": f"cell-{index}",
         "cell_type": kind,
         "metadata": {"tags": tags} if tags else {},
-        "source": "\n".join(lines).splitlines(keepends=True),
+        "source": "\n".join(map(_unescaped, lines)).splitlines(keepends=True),
     }
     return cell | {"execution_count": None, "outputs": []} if kind == "code" else cell
 

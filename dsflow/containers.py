@@ -7,7 +7,7 @@ import datetime as dt
 import functools
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,16 @@ def find_image(name: str) -> Image | None:
     return Image(id=found["Id"], labels=config.get("Labels") or {}, environment=environment)
 
 
+def remove_image(image: str) -> None:
+    """Remove an image that nothing needs any more: one with another name, or in use, stays."""
+    from docker.errors import DockerException
+
+    api = _client()
+    with contextlib.suppress(DockerException):
+        if not api.inspect_image(image).get("RepoTags"):
+            api.remove_image(image)
+
+
 def build(
     context: bytes, tag: str, arguments: Mapping[str, str], labels: Mapping[str, str], *, cache: bool = True
 ) -> Iterator[str]:
@@ -178,15 +188,26 @@ def build(
             tag=tag, buildargs=dict(arguments), labels={LABEL + key: value for key, value in labels.items()},
         )  # fmt: skip
         try:
-            for event in events:
-                if "error" in event:
-                    raise BuildFailed(str(event["error"]).strip())
-                text = str(event.get("stream", "") if "id" not in event else "") or str(event.get("status", ""))
-                for line in filter(None, map(str.rstrip, text.splitlines())):
-                    layers.read(line)
-                    yield line
+            for line in _build_lines(events):
+                layers.read(line)
+                yield line
         finally:
             layers.remove_unnamed()
+
+
+def _build_lines(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The lines of a build's events; an event of a RUN step is any piece of text, coloured red if it went to stderr."""
+    pending = ""
+    for event in events:
+        if "error" in event:
+            raise BuildFailed(str(event["error"]).strip())
+        if "status" in event and "id" not in event:
+            yield str(event["status"])
+        text = re.sub(r"\x1b\[[0-9;]*m", "", str(event.get("stream", "")))
+        *whole, pending = (pending + text).replace("\r", "\n").split("\n")
+        yield from filter(None, map(str.rstrip, whole))
+    if pending.strip():
+        yield pending.rstrip()
 
 
 class _Layers:
@@ -207,13 +228,8 @@ class _Layers:
 
     def remove_unnamed(self) -> None:
         """Remove the layers that have no name; the engine keeps those that a named image stands on."""
-        from docker.errors import DockerException
-
-        api = _client()
         for layer in reversed(self._made):
-            with contextlib.suppress(DockerException):
-                if not api.inspect_image(layer).get("RepoTags"):
-                    api.remove_image(layer, noprune=True)
+            remove_image(layer)
 
 
 class Container:

@@ -42,7 +42,11 @@ def there(folder: Path, files: Iterable[File]) -> bool:
 
 def plain_files(folder: Path, *, deep: bool) -> tuple[Path, ...]:
     """Give the data files of a folder that has no manifest, with those of its sub-folders if `deep`."""
-    found = folder.rglob("*") if deep else folder.glob("*")
+    found = []
+    for place, folders, names in os.walk(folder):
+        found += [Path(place, name) for name in names]
+        if not deep:
+            folders.clear()
     return tuple(sorted(path for path in found if is_data(path.relative_to(folder)) and path.is_file()))
 
 
@@ -65,12 +69,19 @@ def _without_run(name: str) -> str:
 
 
 def _described(path: Path, name: str) -> File:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return File(name=name, bytes=os.fstat(file.fileno()).st_size, sha256=sha256)
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            return File(name=name, bytes=os.fstat(file.fileno()).st_size, sha256=sha256)
+    except PermissionError:
+        raise JobFailed(
+            f"the job's output has {name}, which may not be read", "Give it the usual permissions."
+        ) from None
 
 
 def _data_files(folder: Path) -> dict[str, Path]:
+    if folder.is_symlink() or not folder.is_dir():
+        raise JobFailed(f"the job removed {folder}, where its output goes", "Write into that folder.")
     found = {}
     for place, folders, names in os.walk(folder):
         for name in (*folders, *names):

@@ -42,7 +42,8 @@ class Datastore(Layout):
 
     def partitions(self, store: Store, name: str) -> list[str]:
         """Give the ds of every partition, oldest first; none where there is no such table or raw dataset."""
-        folders = {folder[3:] for folder in _folder_names(self.dataset(store, name)) if folder.startswith("ds=")}
+        names = _folder_names(self.dataset(store, name))
+        folders = {folder[3:] for folder in names if folder.startswith("ds=") and folder != "ds="}
         # A manifest without folder: removed by hand, or being replaced at this very moment.
         unclear = {path.stem[3:] for path in self.manifests(store, name).glob("ds=*.json")} - folders
         return sorted(folders | {ds for ds in unclear if self.partition(store, name, ds)})
@@ -125,21 +126,25 @@ class Datastore(Layout):
 
     def _missing(self, store: Store, name: str, missing: list[str]) -> JobFailed:
         what = f"{'table' if store == 'table' else 'raw dataset'} {name!r}"
+        hint = f"Run the job that writes it for ds={missing[0]}; `dsflow runs` shows what ran."
         there_are = self.partitions(store, name)
         if there_are:
-            wanted = ", ".join(f"ds={ds}" for ds in missing[:3]) + (f" and {len(missing) - 3} more" * (len(missing) > 3))
-            span = f"from ds={there_are[0]} to ds={there_are[-1]}" if len(there_are) > 1 else f"ds={there_are[0]}"
-            has = f"it has {len(there_are)}: {span}"
-            return JobFailed(
-                f"{what} has no partition {wanted}; {has}", f"Run the job that writes it for ds={missing[0]}."
-            )
+            return JobFailed(f"{what} has no partition {_short(missing)}; it has {_range(there_are)}", hint)
         names = self.names(store)
         if name in names:
-            return JobFailed(f"{what} has no partition yet", f"Run the job that writes it for ds={missing[0]}.")
-        guess = did_you_mean(name, names)
-        return JobFailed(
-            f"there is no {what}{guess}", f"Run the job that writes it for ds={missing[0]}, or correct the name."
-        )
+            return JobFailed(f"{what} has no partition yet", hint)
+        return JobFailed(f"there is no {what}{did_you_mean(name, names)}", hint)
+
+
+def _short(missing: list[str]) -> str:
+    names = [f"ds={ds}" for ds in missing[:3]]
+    return ", ".join(names) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+
+
+def _range(there_are: list[str]) -> str:
+    if len(there_are) == 1:
+        return f"only ds={there_are[0]}"
+    return f"{len(there_are)}, from ds={there_are[0]} to ds={there_are[-1]}"
 
 
 def _folder_names(folder: Path) -> list[str]:
@@ -147,3 +152,5 @@ def _folder_names(folder: Path) -> list[str]:
         return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except PermissionError:
+        raise JobFailed(f"{folder} may not be read by this user", "Check its owner and permissions.") from None

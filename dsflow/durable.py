@@ -19,7 +19,8 @@ _SWAP = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS have the same val
 _AT_FDCWD = -100
 # What kernels and file systems say that cannot exchange; EPERM is what an old container sandbox says.
 _NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM}
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -118,15 +119,20 @@ def remove_tree(path: Path) -> None:
 
 @contextlib.contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """Turn "no space left" inside the `with` block into a sentence about the disk that holds `folder`.
+    """Turn what the disk that holds `folder` refuses inside the `with` block into a sentence.
 
     Raises:
-        EnvironmentMissing: the disk, or the user's quota on it, is full.
+        EnvironmentMissing: the disk, or the user's quota on it, is full; or the user may not write there.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK_FULL:
+        if error.errno in _DENIED:
+            raise EnvironmentMissing(
+                f"cannot write into {folder}: {error.strerror}: {error.filename}",
+                "Make the folder, and all in it, yours to write, on one file system.",
+            ) from error
+        if error.errno not in _FULL:
             raise
         raise EnvironmentMissing(
             f"the disk is full: {_space(folder)}",

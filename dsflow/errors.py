@@ -84,7 +84,11 @@ class KernelDied(DsflowError):
     exit_code = 138
 
 
-BUG_EXIT_CODE = 70
+class Bug(DsflowError):
+    """Something that dsflow did not expect; not the user's fault."""
+
+    exit_code = 70
+
 
 EXIT_CODES: dict[int, str] = {
     0: "ok, or nothing to do",
@@ -93,7 +97,7 @@ EXIT_CODES: dict[int, str] = {
     3: "an expectation failed; nothing was published",
     4: "something is missing in the environment (engine, image, package, port, disk)",
     5: "the partition is being written by another run",
-    BUG_EXIT_CODE: "a bug in dsflow; the named log file has the report",
+    70: "a bug in dsflow; the named log file has the report",
     124: "timeout",
     130: "interrupted",
     137: "killed (out of memory is named as such)",

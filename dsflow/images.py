@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -10,13 +11,14 @@ import re
 import tarfile
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dsflow import cache, containers
 from dsflow.buildsettings import BuildSettings, gather
-from dsflow.containers import Image
+from dsflow.containers import LABEL, Image
 from dsflow.errors import EnvironmentMissing, UsageError, did_you_mean
+from dsflow.workspace import Workspace, package_folder
 
 Notify = Callable[[str], None]
 
@@ -37,6 +39,46 @@ _NOT_FETCHED = re.compile(
     r"|failed to resolve|i/o timeout|Client.Timeout|error response from registry",
     re.IGNORECASE,
 )
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where recipes are found, and what the workspace's settings say about building.
+
+    Attributes:
+        folders: The folders that hold one folder per image; what comes first wins.
+        base: The image that `dsflow/base` starts from.
+        ca_bundle: A file of certificates that the network needs.
+    """
+
+    folders: Sequence[Path]
+    base: str | None = None
+    ca_bundle: Path | None = None
+
+    @classmethod
+    def of(cls, workspace: Workspace | None, base: str | None = None, ca_bundle: Path | None = None) -> Surroundings:
+        """Give those of a workspace, or of none; what is given here goes before its settings.
+
+        Raises:
+            UsageError: a setting has a mistake.
+        """
+        if workspace is None:
+            return cls([package_folder("docker")], base, ca_bundle)
+        from dsflow.specs import load_workspace
+
+        settings = load_workspace(workspace, {"base_image": base, "ca_bundle": ca_bundle and str(ca_bundle.absolute())})
+        bundle = workspace.root / settings.ca_bundle if settings.ca_bundle else None
+        return cls(workspace.docker_folders(), settings.base_image, bundle)
+
+    @functools.cached_property
+    def recipes(self) -> dict[str, Recipe]:
+        """The recipes of jobs' images, by name."""
+        return recipes(self.folders)
+
+    @functools.cached_property
+    def settings(self) -> BuildSettings:
+        """What a build gets."""
+        return gather(os.environ, self.base, self.ca_bundle)
 
 
 @dataclass(frozen=True)
@@ -83,97 +125,92 @@ def recipes(folders: Sequence[Path]) -> dict[str, Recipe]:
 
 
 def build(
-    folders: Sequence[Path],
-    notify: Notify,
-    names: Iterable[str] = (),
-    *,
-    base: str | None = None,
-    ca_bundle: Path | None = None,
-    rebuild: bool = False,
-) -> None:
+    surroundings: Surroundings, notify: Notify, names: Iterable[str] = (), *, rebuild: bool = False
+) -> dict[str, Image]:
     """Build images, and first what they start from; what is up to date stays as it is.
 
     Args:
-        folders: The folders that hold one folder per image; what comes first wins.
-        notify: Gets the lines of the build as they come.
+        surroundings: What there is to build, and with what.
+        notify: Gets the lines of the builds as they come.
         names: Which ones; all, without it.
-        base: The image that `dsflow/base` starts from.
-        ca_bundle: A file of certificates that the network needs; the usual variables name it otherwise.
         rebuild: Build even what is up to date, without the engine's cache.
 
+    Returns:
+        The images by name, those they start from included.
+
     Raises:
-        UsageError: there is no such image, or the bundle cannot be read.
+        UsageError: there is no such image, or the CA bundle cannot be read.
         EnvironmentMissing: no engine, or a build failed.
     """
-    known = recipes(folders)
-    settings = gather(os.environ, base, ca_bundle)
-    wanted = [name.removeprefix(PREFIX) for name in names]
+    known = surroundings.recipes
+    wanted = [name.removeprefix(PREFIX) for name in names] or list(known)
     for name in wanted:
         if name not in known:
             raise UsageError(
                 f"there is no image {name!r} to build{did_you_mean(name, known)}", f"Known are: {', '.join(known)}."
             )
-    for recipe in _in_order(wanted or known, known):
-        with cache.one_at_a_time(f"image-{recipe.name}", notify):
-            _build_recipe(recipe, settings, notify, rebuild=rebuild)
+    return {
+        recipe.tag: _up_to_date(recipe, surroundings.settings, notify, rebuild=rebuild)
+        for recipe in _in_order(wanted, known)
+    }
 
 
-def ensure(name: str, folders: Sequence[Path], notify: Notify) -> Image:
+def ensure(name: str, surroundings: Surroundings, notify: Notify) -> Image:
     """Give the image of this name, building it first where it is one of ours and missing.
 
     Raises:
         EnvironmentMissing: it is not there and not ours (nothing is ever pulled for a job), or its build failed.
     """
-    recipe = recipes(folders).get(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
+    known = surroundings.recipes
+    recipe = known.get(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
     image = containers.find_image(name)
-    if image is None and recipe is not None:
-        notify(f"The image {name} is not on this machine yet: building it (once; `dsflow build-images` does the same).")
-        known = recipes(folders)
+    if recipe is not None and image is None:
+        notify(f"The image {name} is not on this machine yet: building it (once; `dsflow build-images` does the same)")
         for step in _in_order([recipe.name], known):
-            with cache.one_at_a_time(f"image-{step.name}", notify):
-                if containers.find_image(step.tag) is None:
-                    _build_recipe(step, gather(os.environ), notify)
-        image = containers.find_image(name)
-    elif image is not None and recipe is not None and image.labels.get(containers.LABEL + "recipe") != recipe.hash:
-        notify(f"The image {name} was built from another version of its files; `dsflow build-images` renews it.")
+            # What is there already stays, even where it is out of date: somebody waits for a job.
+            image = containers.find_image(step.tag) or _up_to_date(step, surroundings.settings, notify)
+    elif recipe is not None and image is not None and image.labels.get(LABEL + "recipe") != recipe.hash:
+        notify(f"The image {name} was built from another version of its files; `dsflow build-images` renews it")
     if image is None:
         raise EnvironmentMissing(
-            f"the image {name} is not on this machine",
-            f"`docker pull {name}`, build it, or use {DEFAULT}.",
+            f"the image {name} is not on this machine", f"`docker pull {name}`, build it, or use {DEFAULT}."
         )
     return image
 
 
 def with_requirements(
-    name: str, image: Image, requirements: Sequence[str], folders: Sequence[Path], notify: Notify
-) -> str:
-    """Give the name of an image that has the requirements too, building it where it is missing.
+    name: str, image: Image, requirements: Sequence[str], surroundings: Surroundings, notify: Notify
+) -> tuple[str, Image]:
+    """Give an image that has the requirements too, and its name; build it where it is missing.
 
     Args:
         name: The image it starts from.
         image: What the engine has under that name.
         requirements: In pip's words.
-        folders: Where the recipe of `dsflow/python` is, which has the Dockerfile for this.
+        surroundings: Where the recipe of `dsflow/python` is, which has the Dockerfile for this.
         notify: Gets the lines of the build.
 
     Raises:
         EnvironmentMissing: they cannot be installed.
     """
-    text = "".join(f"{line}\n" for line in sorted(requirements))
-    folder = recipes(folders)["python"].folder
+    wanted = sorted(set(requirements))
+    recipe = surroundings.recipes[DEFAULT.removeprefix(PREFIX)]
     files = {
-        "Dockerfile": (folder / "requirements.Dockerfile").read_bytes(),
-        "installer.lock": (folder / "installer.lock").read_bytes(),
-        "requirements.txt": text.encode(),
+        "Dockerfile": (recipe.folder / "requirements.Dockerfile").read_bytes(),
+        "installer.lock": (recipe.folder / "installer.lock").read_bytes(),
+        "requirements.txt": "".join(f"{line}\n" for line in wanted).encode(),
     }
     key = _hash({**files, "image": image.id.encode()})
     tag = f"{PREFIX}job:{key[:16]}"
-    with cache.one_at_a_time(f"image-job-{key[:16]}", notify):
-        if containers.find_image(tag) is None:
-            notify(f"Adding {', '.join(sorted(requirements))} to {name} (once).")
-            build = _Build("job", tag, files, gather(os.environ, base=name))
-            build.run({"config-hash": key, "recipe": key}, notify)
-    return tag
+    made = containers.find_image(tag)
+    if made is None:
+        with cache.one_at_a_time(f"image-job-{key[:16]}", notify):
+            notify(f"Adding {', '.join(wanted)} to {name} (once)")
+            # Two that wanted it at the same moment build it twice; the engine's cache makes the second one short.
+            made = _Build("job", tag, files, replace(surroundings.settings, base=name)).run(
+                {"config-hash": key}, notify
+            )
+    return tag, made
 
 
 def package_hash() -> str:
@@ -195,23 +232,21 @@ def _in_order(names: Iterable[str], known: Mapping[str, Recipe]) -> list[Recipe]
     return list(ordered.values())
 
 
-def _build_recipe(recipe: Recipe, settings: BuildSettings, notify: Notify, *, rebuild: bool = False) -> None:
-    parents = [containers.find_image(PREFIX + parent) for parent in recipe.parents]
-    files = recipe.files | {f"ca/{i}.crt": pem.encode() for i, pem in enumerate(settings.certificates)}
-    carries_package = PACKAGE_INSIDE in recipe.dockerfile
-    labels = {"recipe": recipe.hash}
-    if carries_package:
-        labels["package"] = package_hash()
-        files |= {f"dsflow/{name}": data for name, data in _package().items()}
-    identity = {**files, "base": (settings.base or "").encode()}
-    identity |= {f"parent {i}": parent.id.encode() for i, parent in enumerate(parents) if parent}
-    labels["config-hash"] = _hash(identity)
-    image = containers.find_image(recipe.tag)
-    if image and not rebuild and image.labels.get(containers.LABEL + "config-hash") == labels["config-hash"]:
-        notify(f"{recipe.name}  {recipe.tag} is up to date")
-        return
-    _Build(recipe.name, recipe.tag, files, settings).run(labels, notify, cached=not rebuild)
-    notify(f"{recipe.name}  built {recipe.tag}")
+def _up_to_date(recipe: Recipe, settings: BuildSettings, notify: Notify, *, rebuild: bool = False) -> Image:
+    with cache.one_at_a_time(f"image-{recipe.name}", notify):
+        files = recipe.files | {f"ca/{i}.crt": pem.encode() for i, pem in enumerate(settings.certificates)}
+        labels = {"recipe": recipe.hash}
+        if PACKAGE_INSIDE in recipe.dockerfile:
+            labels["package"] = package_hash()
+            files |= {f"dsflow/{name}": data for name, data in _package().items()}
+        parents = [containers.find_image(PREFIX + parent) for parent in recipe.parents]
+        origin = [settings.base, *(parent.id for parent in parents if parent)]
+        labels["config-hash"] = _hash({**files, "origin": json.dumps(origin).encode()})
+        image = containers.find_image(recipe.tag)
+        if image and not rebuild and image.labels.get(LABEL + "config-hash") == labels["config-hash"]:
+            notify(f"{recipe.name}  {recipe.tag} is up to date")
+            return image
+        return _Build(recipe.name, recipe.tag, files, settings).run(labels, notify, cached=not rebuild, replaces=image)
 
 
 @dataclass(frozen=True)
@@ -223,7 +258,9 @@ class _Build:
     files: Mapping[str, bytes]
     settings: BuildSettings
 
-    def run(self, labels: Mapping[str, str], notify: Notify, *, cached: bool = True) -> None:
+    def run(
+        self, labels: Mapping[str, str], notify: Notify, *, cached: bool = True, replaces: Image | None = None
+    ) -> Image:
         dockerfile = self.files["Dockerfile"].decode()
         known = set(re.findall(r"^ARG +(\w+)", dockerfile, re.MULTILINE))
         given = self.settings.indexes | ({"BASE_IMAGE": self.settings.base} if self.settings.base else {})
@@ -235,7 +272,13 @@ class _Build:
                 if shown := _shown(last[-1]):
                     notify(f"{self.name}  {shown}")
         except containers.BuildFailed as error:
-            raise self._explained(self.settings.mask(str(error)), last) from None
+            raise self._explained(self.settings.mask(str(error)), list(last)) from None
+        image = containers.find_image(self.tag)
+        assert image is not None
+        if replaces is not None and replaces.id != image.id:
+            containers.remove_image(replaces.id)
+        notify(f"{self.name}  built {self.tag}")
+        return image
 
     def _explained(self, error: str, last: Sequence[str]) -> EnvironmentMissing:
         steps = [line for line in last if line.startswith("Step ")]
@@ -284,10 +327,10 @@ def _tar(files: Mapping[str, bytes]) -> bytes:
 
 
 def _shown(line: str) -> str:
-    """What a person wants to see of a build's line; empty for the engine's bookkeeping."""
+    """What a person wants to see of a build's line; empty for bookkeeping and lists of packages."""
     if step := re.match(r"Step (\d+/\d+) : (.*)", line):
         return _shorten(f"step {step[1]}: {' '.join(step[2].split())}")
-    noise = line.startswith((" --->", "Removing intermediate", "Successfully ", "[Warning]"))
+    noise = line.startswith((" --->", " + ", "Removing intermediate", "Successfully ", "[Warning]"))
     return "" if noise else _shorten(line.strip())
 
 

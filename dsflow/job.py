@@ -26,6 +26,7 @@ from dsflow.errors import DsflowError, JobFailed, UsageError, did_you_mean
 from dsflow.inputs import location, partitions_of, rows_of, used
 from dsflow.model import Input, Task
 from dsflow.partitions import ds_of, window
+from dsflow.queries import sources_of
 
 # What the module offers as plain names, taken from the current task.
 ds: str
@@ -106,7 +107,7 @@ def table(name: str, as_of: str | None = None, window: int | None = None) -> Any
         JobFailed: there is no such table or partition; the message says what exists.
     """
     context = _context()
-    wanted = (context.task.ds,) if as_of is None else ()
+    wanted: tuple[str, ...] = (context.task.ds,) if as_of is None else ()
     if window is not None:
         if as_of is not None or window < 1:
             raise UsageError(f"job.table({name!r}): give a window of 1 or more, or as_of, not both")
@@ -126,18 +127,21 @@ def sql(query: str) -> Any:
     """Run a query and give its result as the engine's lazy table.
 
     Declared inputs are there by their names, any other table of the datastore with all its partitions and a column
-    `ds`.
+    `ds`, a raw dataset as `raw.NAME` with the run's own partition.
 
     Raises:
         JobFailed: the query is wrong or names a table that is not there.
     """
     context = _context()
-    names = context.engine.sources(query)
+    names = _sources(query, context.task.engine)
     declared = {entry.name for entry in context.task.inputs}
     for name in names & declared:
         context.engine.view(name, read(name))
     for name in (names - declared) & set(context.datastore.names("table")):
         _record(context, *_view_table(context, name))
+    for name in names - declared:
+        if name.startswith("raw."):
+            _record(context, *_view_raw(context, name))
     return context.engine.sql(query)
 
 
@@ -183,12 +187,27 @@ def load_tables() -> list[str]:
     return loaded
 
 
+def _sources(query: str, dialect: str) -> set[str]:
+    try:
+        return set(sources_of(query, dialect))
+    except UsageError:
+        # The engine knows its own dialect better; if it too finds the query wrong, its words are the ones to show.
+        return set()
+
+
 def _view_table(context: _Context, name: str) -> tuple[Input, list[Partition]]:
     every = tuple(context.datastore.partitions("table", name))
     if not every:
         raise JobFailed(f"table {name} has no partition yet")
     asked = Input(name=name, kind="table", target=name, format="parquet", partitions=every)
     partitions = context.datastore.select("table", name, every)
+    context.engine.view(name, rows_of(asked, partitions, context.engine, context.data))
+    return asked, partitions
+
+
+def _view_raw(context: _Context, name: str) -> tuple[Input, list[Partition]]:
+    asked = Input(name=name, kind="raw", target=name.removeprefix("raw."), partitions=(context.task.ds,))
+    partitions = partitions_of(asked, context.datastore)
     context.engine.view(name, rows_of(asked, partitions, context.engine, context.data))
     return asked, partitions
 

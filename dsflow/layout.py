@@ -3,10 +3,12 @@
     raw/NAME/ds=DS/...                              published, any format
     tables/NAME/ds=DS/RUN-part-N.parquet            published, nothing else and nothing hidden
     .dsflow/staging/RUN/{tables,raw}/NAME/ds=DS/    being written; looks like the place it will be swapped to
-    .dsflow/manifests/{tables,raw}/NAME/ds=DS.json  what is published; a table and a raw dataset may share a name
+    .dsflow/manifests/{tables,raw}/NAME/ds=DS.json  what is published, and from what
     .dsflow/locks/{tables,raw}/NAME/ds=DS           who is writing the partition
     .dsflow/locks/gate                              held for moments, by whoever takes a lock or repairs
     .dsflow/trash/TIME-RUN/                         what a publish replaced, for a while
+
+Tables and raw datasets are kept apart everywhere, because they may share a name.
 """
 
 from __future__ import annotations

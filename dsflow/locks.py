@@ -63,7 +63,8 @@ def lock(path: Path, owner: str, what: str = "it", *, wait: bool = False) -> Ite
         finally:
             # Not in a forked child, which has closed its copy; releasing through it would release ours.
             if handle in _held:
-                os.ftruncate(handle.number, 0)
+                with contextlib.suppress(OSError):
+                    os.ftruncate(handle.number, 0)
                 fcntl.flock(handle.number, fcntl.LOCK_UN)
     finally:
         if handle in _held:

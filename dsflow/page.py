@@ -42,9 +42,7 @@ def write(run_folder: Path, task: Task, outcome: Outcome, body: str) -> None:
     write_text(run_folder / "index.html", text.encode("utf-8", "replace").decode())
 
 
-def render(
-    task: Task, outcome: Outcome, body: str, log: str, *, documents: Sequence[str] = _ALWAYS_THERE
-) -> str:
+def render(task: Task, outcome: Outcome, body: str, log: str, *, documents: Sequence[str] = _ALWAYS_THERE) -> str:
     """Give the page as text.
 
     Args:
@@ -58,7 +56,14 @@ def render(
 
     environment = trusted(Path(__file__).parent)
     environment.filters.update(
-        size=show_bytes, duration=show_seconds, moment=_moment, count=_count, change=_change, verdict=_verdict, origin=_origin
+        size=show_bytes,
+        duration=show_seconds,
+        moment=_moment,
+        count=_count,
+        change=_change,
+        verdict=_verdict,
+        origin=_origin,
+        plain=plain,
     )
     return environment.get_template("page.html").render(
         task=task,
@@ -101,7 +106,9 @@ def _end_of_log(path: Path) -> str:
             text = file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
-    return f"[the first {show_bytes(skipped)} are in log.txt only]\n{text.partition('\n')[2]}" if skipped else text
+    if not skipped:
+        return text
+    return f"[the first {show_bytes(skipped)} are in log.txt only]\n" + text.partition("\n")[2]
 
 
 def _facts(task: Task) -> list[tuple[str, str]]:

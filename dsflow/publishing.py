@@ -20,7 +20,7 @@ from typing import Self
 
 from dsflow.contents import content_hash, describe, sizes
 from dsflow.durable import exchange, explained, fsync_folder, fsync_tree, make_folder, remove_tree, write_text
-from dsflow.errors import JobFailed, PartitionLocked
+from dsflow.errors import DsflowError, JobFailed, PartitionLocked
 from dsflow.layout import Layout, label
 from dsflow.locks import lock
 from dsflow.model import Manifest, Output, to_json
@@ -92,7 +92,7 @@ class Staging:
                 repair_at_gate(self._layout, own=self._lock)
                 self._make_run_folder()
                 held.enter_context(lock(self._run_folder / ALIVE, ""))
-            held.callback(remove_tree, self._run_folder)
+                held.callback(self._clean)
             self.folder.mkdir(parents=True)
             self._held = held.pop_all()
         return self
@@ -102,12 +102,7 @@ class Staging:
     ) -> None:
         if os.getpid() != self._process:
             return  # A forked child that leaves the block; everything here is still its parent's.
-        with self._held:
-            unfinished = pending(self._run_folder)
-            if unfinished is not None:
-                # Stopped inside `publish`. Should this fail too, the next run or reader does it.
-                with contextlib.suppress(OSError):
-                    self.published = settle(self._layout, self._run_folder, unfinished)
+        self._held.close()
 
     def publish(self, manifest: Manifest) -> None:
         """Replace the partition with what is in `folder`, which is gone afterwards. Once per run.
@@ -142,12 +137,22 @@ class Staging:
             fsync_folder(self._run_folder)
             self.folder.rename(self._target)
 
+    def _clean(self) -> None:
+        # What fails here is left for the next run or reader to repair; it must not hide why the run ended.
+        with contextlib.suppress(OSError, DsflowError):
+            unfinished = pending(self._run_folder)
+            if unfinished is None:
+                remove_tree(self._run_folder)
+            else:  # Stopped inside `publish`.
+                self.published = settle(self._layout, self._run_folder, unfinished)
+
     def _make_run_folder(self) -> None:
         make_folder(self._run_folder.parent)
         try:
             self._run_folder.mkdir()
         except FileExistsError:
-            raise PartitionLocked(f"run {self._run_folder.name} is being executed already", "Start a new run.") from None
+            name = self._run_folder.name
+            raise PartitionLocked(f"run {name} is being executed already", "Start a new run.") from None
 
 
 def _whereabouts() -> str:

@@ -38,19 +38,17 @@ def show_bytes(count: int) -> str:
     """Give a number of bytes as `312 B`, `47.1 kB` or `1.2 GB` (powers of 1000, as disks and downloads have them)."""
     if count < 1000:
         return f"{count} B"
-    amount = float(count)
-    for unit in ("kB", "MB", "GB", "TB"):
-        amount /= 1000
-        if amount < 999.95:
-            break
-    return f"{amount:.1f} {unit}"
+    # 999,950 bytes are 1.0 MB: 1000.0 kB would be the next unit already.
+    power = next((power for power in (1, 2, 3) if count < 999.95 * 1000**power), 4)
+    return f"{count / 1000**power:.1f} {('kB', 'MB', 'GB', 'TB')[power - 1]}"
 
 
 def show_seconds(length: float) -> str:
-    """Give a length of time as `0.4 s`, `3 min 5 s` or `2 h 10 min`."""
-    if length < 59.95:
-        return f"{length:.1f} s"
-    minutes, rest = divmod(round(length), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    """Give a length of time the way people say it: `0.8s`, `41s`, `3m 05s`, `2h 10m`."""
+    if length < 9.95:
+        return f"{length:.1f}s"
+    total = round(length)
+    if total < 60:
+        return f"{total}s"
+    minutes, rest = divmod(total, 60)
+    return f"{minutes}m {rest:02d}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02d}m"

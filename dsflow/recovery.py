@@ -1,8 +1,8 @@
 """Finishing or undoing what a run left in the datastore, whether it died or was interrupted.
 
-A publish goes: manifest into the run's staging folder (from here on it is *pending*), swap, manifest into place, rest
-of the staging folder to the trash. The swap is the point of no return: what stopped before it is discarded, what stopped
-after it is finished. Two renames, where the file system cannot exchange, can stop in their middle; that is finished too.
+A publish goes: manifest into the run's staging folder (from here on it is *pending*), swap, manifest into place, old
+version to the trash. The swap is the point of no return: what stopped before it is discarded, what stopped after it is
+finished. Two renames, where the file system cannot exchange, can stop in their middle; that is finished too.
 
 A run holds a lock in its staging folder, so a staging folder whose lock is free belongs to a dead run. Whoever takes
 locks of others to repair holds the gate, one at a time; whoever wants to write waits there and so never takes a
@@ -65,19 +65,24 @@ def repair_at_gate(layout: Layout, own: Path | None = None) -> list[str]:
 
 
 def settle(layout: Layout, run_folder: Path, manifest: Manifest) -> bool:
-    """Bring a publish that stopped half way to its end; the caller holds the partition.
+    """Finish or discard a publish that stopped half way; the caller holds the partition.
 
     Returns:
-        Whether it is published; if not, the old version is untouched and the staging folder is still there.
+        Whether it is published.
     """
     staged, target = _places(layout, run_folder, manifest)
     if os.path.lexists(run_folder / REPLACED) and not os.path.lexists(target):
         staged.rename(target)
     # The files decide, not what kind of swap it was. Equal files are right under the new manifest in any case.
-    if not there(target, manifest.files) or describe(target) != _plain(manifest):
-        return False
-    finish(layout, run_folder, manifest)
-    return True
+    if there(target, manifest.files) and describe(target) == _plain(manifest):
+        finish(layout, run_folder, manifest)
+        return True
+    if there(staged, manifest.files) and not os.path.lexists(run_folder / REPLACED):
+        remove_tree(run_folder)
+    else:
+        # Someone changed the partition meanwhile; what is left here may be the only copy of the old version.
+        _to_trash(layout, run_folder)
+    return False
 
 
 def finish(layout: Layout, run_folder: Path, manifest: Manifest) -> None:
@@ -95,17 +100,25 @@ def finish(layout: Layout, run_folder: Path, manifest: Manifest) -> None:
 
 
 def pending(run_folder: Path) -> Manifest | None:
-    """Give the manifest of a publish that has begun and not ended, or None."""
+    """Give the manifest of a publish that has begun and not ended, or None.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     try:
         return from_json(Manifest, (run_folder / PENDING).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
 
 
 def in_doubt(layout: Layout, store: Store, name: str, ds: str) -> bool:
     """Tell whether some run, dead or alive, has begun to publish this partition and not ended."""
-    manifests = (pending(run_folder) for run_folder in _run_folders(layout))
-    return any(m is not None and (m.store, m.name, m.ds) == (store, name, ds) for m in manifests)
+    for run_folder in _run_folders(layout):
+        with contextlib.suppress(PermissionError):
+            manifest = pending(run_folder)
+            if manifest and (manifest.store, manifest.name, manifest.ds) == (store, name, ds):
+                return True
+    return False
 
 
 @contextlib.contextmanager
@@ -155,8 +168,6 @@ def _repair_run(layout: Layout, run_folder: Path, own: Path | None) -> str:
     with contextlib.nullcontext() if path == own else lock(path, "", what):
         if settle(layout, run_folder, manifest):
             return f"finished publishing {what} for run {manifest.run_id}"
-        # To the trash rather than away: if someone changed the partition by hand, the old version is in here.
-        _to_trash(layout, run_folder)
         return f"discarded what run {manifest.run_id} wrote for {what}"
 
 

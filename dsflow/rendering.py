@@ -1,4 +1,4 @@
-"""Fills in `{{ ... }}` in SQL, specs and templates with Jinja2, in a sandbox that cannot be made to hang or to eat memory.
+"""Fills in `{{ ... }}` in SQL, specs and templates with Jinja2, in a sandbox that no text can make hang or eat memory.
 
 The language is Jinja's expressions, `if`, `for` and `set`. Everything that takes work is paid from one budget per
 text: loop steps, calls, filters, operators, and the size of what they give. No clock is involved, so a text that
@@ -11,9 +11,10 @@ import json
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateSyntaxError, nodes
 from jinja2.exceptions import SecurityError, TemplateError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
@@ -36,7 +37,7 @@ _METHODS = {
     "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "title", "upper", "values",
 }  # fmt: skip
 # Each of these could repeat text or calls without passing the budget.
-_REFUSED = {
+_REFUSED: dict[type[nodes.Node], str] = {
     nodes.Macro: "macro",
     nodes.CallBlock: "call",
     nodes.FilterBlock: "filter",
@@ -81,6 +82,12 @@ def render(text: str, values: Mapping[str, Any], where: str) -> str:
         raise UsageError(f"{where}: {_line(error)}{_problem(error, values)}") from None
 
 
+def trusted(folder: Path) -> Environment:
+    """Give the whole of Jinja for HTML templates that dsflow itself brings; what they fill in is escaped."""
+    loader = FileSystemLoader(folder)
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
 def _render(text: str, values: Mapping[str, Any]) -> str:
     environment = _Sandbox()
     tree = _Guard(environment).visit(environment.parse(text))
@@ -100,9 +107,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(["+", "-", "*", "/", "//", "%", "**"])
 
     def __init__(self) -> None:
-        super().__init__(
-            undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=self._pay_for, cache_size=0
-        )
+        super().__init__(undefined=StrictUndefined, keep_trailing_newline=True, finalize=self._pay_for, cache_size=0)
         self._left = _BUDGET
         self.globals = {"range": self._range, "namespace": Namespace, "dict": dict}
         self.filters = {name: self._paid(self.filters[name]) for name in _FILTERS}
@@ -127,9 +132,12 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             return attr in _METHODS
         return super().is_safe_attribute(obj, attr, value)
 
-    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - a keyword may be `self`
-        __self._before(getattr(__obj, "__self__", None), *args, *kwargs.values())
-        return __self._pay_for(super().call(__context, __obj, *args, **kwargs))
+    def wrap_str_format(self, value: Any) -> None:
+        """Let `str.format` be judged like every other method; Jinja would run it, however wide."""
+
+    def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self._before(getattr(function, "__self__", None), *args, *kwargs.values())
+        return self._pay_for(super().call(context, function, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "*" and not (_is_number(left) and _is_number(right)):

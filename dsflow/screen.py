@@ -120,7 +120,7 @@ class Screen:
         failure = outcome.failure or Failure(kind="", message="")
         lines = []
         if failure.place or failure.source:
-            lines.append(f"{failure.place}:  {failure.source}" if failure.source else f"at {failure.place}")
+            lines.append(f"{failure.place}: {failure.source}" if failure.source else f"at {failure.place}")
         lines.append(failure.message)
         if self._console.verbose and failure.traceback:
             lines += failure.traceback.splitlines()

@@ -12,21 +12,22 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
 
 from dsflow import model
-from dsflow.datastore import Datastore
 from dsflow.durable import write_text
-from dsflow.errors import DsflowError, EnvironmentMissing, JobFailed
-from dsflow.inputs import local, location, partitions_of, used
+from dsflow.errors import Bug, DsflowError, EnvironmentMissing, Interrupted, JobFailed
 from dsflow.kinds.contract import Kind, Work
 from dsflow.kinds.registry import kind_of
 from dsflow.masking import Masker
-from dsflow.model import EVENT_PREFIX, PROTOCOL, Failure, InputUsed, Kind as KindName, Outcome, Published, Status, Task
+from dsflow.model import EVENT_PREFIX, PROTOCOL, Failure, InputUsed, Outcome, Published, Status, Task
+from dsflow.model import Kind as KindName
 from dsflow.publishing import Staging
+from dsflow.site import Site
 from dsflow.supervision import Stop, Supervisor
 
 
@@ -86,15 +87,15 @@ def execute(task: Task, run_folder: Path, data: Path, jobs: Path) -> Outcome:
         jobs: The folder of the jobs.
     """
     secrets = json.loads(os.environ.pop("DSFLOW_SECRETS", "{}"))
+    guard = os.environ.pop("DSFLOW_STDIN_GUARD", "") == "1"
+    site = Site(task=task, run_folder=run_folder, data=data, jobs=jobs, secrets=secrets)
     mask = Masker.of(os.environ, secrets)
-    supervisor = Supervisor(
-        timeout=task.limits.timeout, memory=task.limits.memory, guard_stdin="DSFLOW_STDIN_GUARD" in os.environ
-    )
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
     record = _Record()
     with open(run_folder / "log.txt", "a", encoding="utf-8") as file:
         log = _Log(mask, file)
-        error = _attempt(task, run_folder, data, jobs, secrets, log, supervisor, record)
+        supervisor = Supervisor(timeout=task.limits.timeout, memory=task.limits.memory, guard_stdin=guard)
+        error = _attempt(site, log, supervisor, record)
         if error is not None:
             log.say(f"{task.job} ds={task.ds} failed: {error.message}")
     outcome = _outcome(task, error, record, started, time.perf_counter() - clock, mask)
@@ -102,150 +103,62 @@ def execute(task: Task, run_folder: Path, data: Path, jobs: Path) -> Outcome:
     return outcome
 
 
-def _attempt(
-    task: Task,
-    run_folder: Path,
-    data: Path,
-    jobs: Path,
-    secrets: dict[str, Any],
-    log: _Log,
-    supervisor: Supervisor,
-    record: _Record,
-) -> DsflowError | None:
+def _attempt(site: Site, log: _Log, supervisor: Supervisor, record: _Record) -> DsflowError | None:
     """Run and publish; give the reason when that did not succeed."""
+    task = site.task
     try:
-        if task.protocol != PROTOCOL:
-            raise EnvironmentMissing(
-                f"the run was prepared by another dsflow (protocol {task.protocol}, here {PROTOCOL})",
-                "Use the same dsflow on the host and in the image: `dsflow build-images`.",
-            )
-        datastore = Datastore(data)
+        _check_protocol(task)
         kind = kind_of(task.kind)
-        with supervisor.signals(), _staging(datastore, task) as staging:
-            work = _work(task, run_folder, data, jobs, secrets, log, supervisor, staging, record)
+        with supervisor.signals(), _staging(site) as staging:
+            work = site.work(staging.folder if staging else None, log, supervisor.watch)
+            record.inputs = site.declared_inputs()
             try:
                 kind.run(work)
                 supervisor.quiet()
-                _collect_reads(run_folder, record)
-                _publish(task, datastore, staging, record, log)
+                record.inputs += site.own_reads(record.inputs)
+                _publish(site, staging, record, log)
             finally:
-                _collect_reads(run_folder, record)
+                supervisor.quiet()
+                record.inputs += site.own_reads(record.inputs)
                 record.body = _body(kind, work) + record.body
     except Stop as stop:
-        return None if task.kind is KindName.DASHBOARD and stop.reason.exit_code == 130 else stop.reason
+        ended_by_hand = task.kind is KindName.DASHBOARD and isinstance(stop.reason, Interrupted)
+        return None if ended_by_hand else stop.reason
     except DsflowError as error:
         return supervisor.explain(error)
     except OSError as error:
         return _explain_os(error)
+    except Exception as error:
+        trace = "".join(traceback.format_exception(error))
+        return Bug(f"this is a bug in dsflow ({type(error).__name__}: {error})", traceback=trace)
     return None
 
 
-def _staging(datastore: Datastore, task: Task) -> contextlib.AbstractContextManager[Staging | None]:
-    return contextlib.nullcontext() if task.output is None else Staging(datastore, task.run_id, task.output, task.job)
+def _check_protocol(task: Task) -> None:
+    if task.protocol != PROTOCOL:
+        raise EnvironmentMissing(
+            f"the run was prepared by another dsflow (protocol {task.protocol}, here {PROTOCOL})",
+            "Use the same dsflow on the host and in the image: `dsflow build-images`.",
+        )
 
 
-def _work(
-    task: Task,
-    run_folder: Path,
-    data: Path,
-    jobs: Path,
-    secrets: dict[str, Any],
-    log: _Log,
-    supervisor: Supervisor,
-    staging: Staging | None,
-    record: _Record,
-) -> Work:
-    datastore = Datastore(data)
-    paths = {}
-    for source in task.inputs:
-        partitions = partitions_of(source, datastore)
-        record.inputs.extend(used(source, partitions))
-        paths[source.name] = location(source, partitions, data)
-    parameters = {**task.parameters, **secrets}
-    folder = staging.folder if staging is not None else None
-    return Work(
-        task=task,
-        parameters=parameters,
-        injected={name: parameters.get(name, value) for name, value in task.injected.items()},
-        job_folder=jobs / task.job,
-        run_folder=run_folder,
-        data=data,
-        staging=folder,
-        source_paths=paths,
-        environment=_environment(task, run_folder, data, jobs, parameters, paths, folder),
-        mask=log.mask,
-        say=log.say,
-        progress=log.progress,
-        watch=supervisor.watch,
-    )
+def _staging(site: Site) -> contextlib.AbstractContextManager[Staging | None]:
+    task = site.task
+    return contextlib.nullcontext() if task.output is None else Staging(site.store, task.run_id, task.output, task.job)
 
 
-def _environment(
-    task: Task,
-    run_folder: Path,
-    data: Path,
-    jobs: Path,
-    parameters: dict[str, Any],
-    paths: dict[str, str],
-    staging: Path | None,
-) -> dict[str, str]:
-    """Give the whole environment of the job's code: this process's own and what the run adds."""
-    own = {name: value for name, value in os.environ.items() if name != "DSFLOW_STDIN_GUARD"}
-    added = {
-        "DSFLOW_DS": task.ds,
-        "DSFLOW_START": task.start,
-        "DSFLOW_END": task.end,
-        "DSFLOW_RUN_ID": task.run_id,
-        "DSFLOW_JOB": task.job,
-        "DSFLOW_PARAMS": json.dumps(parameters),
-        "DSFLOW_RUN_FOLDER": str(run_folder),
-        "DSFLOW_DATA": str(data),
-        "DSFLOW_JOBS": str(jobs),
-        "TASK_SPECS": json.dumps(_task_specs(task, data, parameters, paths, staging)),
-    }
-    if staging is not None:
-        added["DSFLOW_SINK"] = str(staging)
-    if task.port is not None:
-        added["DSFLOW_PORT"] = str(task.port)
-        own.setdefault("DSFLOW_HOST", "127.0.0.1")
-    return own | added
-
-
-def _task_specs(
-    task: Task, data: Path, parameters: dict[str, Any], paths: dict[str, str], staging: Path | None
-) -> dict[str, Any]:
-    """Give what the job finds in TASK_SPECS: `/data/...` is where the data really is, the sink is the staging folder."""
-    specs = task.task_specs or {"ds": task.ds, **parameters, **{f"{name}_path": path for name, path in paths.items()}}
-    here = {name: local(value, data) if isinstance(value, str) else value for name, value in specs.items()}
-    return here if staging is None else here | {"sink_path": str(staging)}
-
-
-def _publish(task: Task, datastore: Datastore, staging: Staging | None, record: _Record, log: _Log) -> None:
+def _publish(site: Site, staging: Staging | None, record: _Record, log: _Log) -> None:
     if staging is None:
         return
     from dsflow import outputs, page
 
-    published, preview = outputs.publish(task, staging, datastore, record.inputs)
+    published, preview = outputs.publish(site.task, staging, site.store, record.inputs)
     record.outputs.append(published)
-    if preview is not None and task.kind is KindName.SQL:
+    if preview is not None and site.task.kind is KindName.SQL:
         record.body = page.preview_table(preview.columns, preview.rows)
     manifest = published.manifest
     rows = "" if manifest.rows is None else f"{manifest.rows:,} rows, "
     log.say(f"published {manifest.store} {manifest.name} ds={manifest.ds}: {rows}{manifest.bytes:,} bytes")
-
-
-def _collect_reads(run_folder: Path, record: _Record) -> None:
-    """Add what the job's code read on its own account (`job.table`, `job.sql`) to the record."""
-    path = run_folder / "reads.jsonl"
-    if not path.exists():
-        return
-    known = set(record.inputs)
-    for line in path.read_text(encoding="utf-8").splitlines():
-        entry = model.from_json(InputUsed, line)
-        if entry not in known:
-            known.add(entry)
-            record.inputs.append(entry)
-    path.unlink()
 
 
 def _body(kind: Kind, work: Work) -> str:

@@ -82,7 +82,9 @@ def _sentence(details: Any, model: type[pydantic.BaseModel], shown: str) -> str:
 
 
 def _got(value: Any) -> str:
-    return {dict: "keys and values", list: "a list"}.get(type(value)) or short(value)
+    if isinstance(value, dict):
+        return "keys and values"
+    return "a list" if isinstance(value, list) else short(value)
 
 
 def _keys_at(model: type[pydantic.BaseModel], place: Place) -> list[str]:

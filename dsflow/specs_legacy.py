@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from dsflow.specs_models import (
     InputSpec,
@@ -35,7 +35,7 @@ _PARTITION = re.compile(r"/data/(tables|raw)/([^/]+)/ds=([^/]+)/?")
 class Place:
     """A partition that a path stands for."""
 
-    store: str
+    store: Literal["table", "raw"]
     name: str
     ds: str
 

@@ -88,7 +88,9 @@ class Spec(BaseModel):
 class InputSpec(Spec):
     """Something the job reads: a raw dataset, a table, or a path."""
 
-    raw: Annotated[str, _name("raw dataset")] | None = Field(default=None, description="A raw dataset of the datastore.")
+    raw: Annotated[str, _name("raw dataset")] | None = Field(
+        default=None, description="A raw dataset of the datastore."
+    )
     table: Annotated[str, _name("table")] | None = Field(default=None, description="A table of the datastore.")
     path: Line | None = Field(default=None, description="A URL, a file in the job's folder, or a path below /data.")
     format: Format | None = Field(default=None, description="How files are read; found from their names if absent.")
@@ -103,8 +105,12 @@ class OutputSpec(Spec):
     """The table or raw dataset whose partition the job replaces."""
 
     table: Annotated[str, _name("table")] | None = Field(default=None, description="The table the job writes.")
-    raw: Annotated[str, _name("raw dataset")] | None = Field(default=None, description="The raw dataset the job writes.")
-    kind: Literal["fct", "dim"] = Field(default="fct", description="fct: the facts of that ds. dim: a full snapshot per ds.")
+    raw: Annotated[str, _name("raw dataset")] | None = Field(
+        default=None, description="The raw dataset the job writes."
+    )
+    kind: Literal["fct", "dim"] = Field(
+        default="fct", description="fct: the facts of that ds. dim: a full snapshot per ds."
+    )
 
 
 class ExpectationSpec(Spec):
@@ -120,7 +126,9 @@ class RunSpec(Spec):
 
     runtime: Literal["auto", "process", "docker"] | None = Field(default=None, description="Where the job runs.")
     image: Image | None = Field(default=None, description="The image of its container.")
-    requirements: tuple[Requirement, ...] = Field(default=(), description="Python packages it needs besides the usual ones.")
+    requirements: tuple[Requirement, ...] = Field(
+        default=(), description="Python packages it needs besides the usual ones."
+    )
     memory: Memory | None = Field(default=None, description="Most memory it may use, such as 2g.")
     cpus: Annotated[float, Strict(), Field(gt=0, le=1024)] | None = Field(default=None, description="Cores it may use.")
     network: Flag | None = Field(
@@ -141,7 +149,9 @@ class JobFile(Spec):
     engine: Literal["duckdb"] | None = Field(default=None, description="What computes.")
     grain: Grain = Field(default="day", description="What a partition stands for.")
     parameters: dict[ParameterName, ParameterValue] = Field(default={}, description="Names with typed defaults.")
-    inputs: dict[Annotated[str, _name("input")], InputSpec] = Field(default={}, description="What the job reads, by name.")
+    inputs: dict[Annotated[str, _name("input")], InputSpec] = Field(
+        default={}, description="What the job reads, by name."
+    )
     output: OutputSpec | None = None
     expectations: tuple[ExpectationSpec, ...] = ()
     expectation_action: Action = Field(default="fail", description="For expectations that do not say their own.")
@@ -191,12 +201,16 @@ class TemplateSpec(Spec):
 
     version: Literal[1] = 1
     description: str = ""
-    job_name_prefix: Annotated[str, _name("job")] | None = Field(default=None, description="Jobs are called PREFIX-NAME.")
+    job_name_prefix: Annotated[str, _name("job")] | None = Field(
+        default=None, description="Jobs are called PREFIX-NAME."
+    )
     template_parameters: tuple[TemplateParameter, ...] = ()
     schema_from: Literal["csv", "json", "parquet", "none"] = Field(
         default="none", description="The format of the sample file that gives the columns."
     )
-    mkdir: tuple[str, ...] = Field(default=(), description="Folders to make, such as datastore://raw/{{ dataset_name }}.")
+    mkdir: tuple[str, ...] = Field(
+        default=(), description="Folders to make, such as datastore://raw/{{ dataset_name }}."
+    )
 
 
 class LegacyTemplateParameter(Spec):
@@ -261,10 +275,14 @@ class WorkspaceSpec(Spec):
 
     version: Literal[1] = 1
     name: str = Field(default="", description="What the workspace is called.")
-    runtime: Literal["auto", "process", "docker"] = Field(default="auto", description="Where jobs run if they do not say.")
+    runtime: Literal["auto", "process", "docker"] = Field(
+        default="auto", description="Where jobs run if they do not say."
+    )
     engine: Literal["duckdb"] = Field(default="duckdb", description="What computes if a job does not say.")
     image: Image | None = Field(default=None, description="The image of jobs that do not name one.")
-    history: str | None = Field(default=None, description="URL of the runs database; a SQLite file in the datastore if absent.")
+    history: str | None = Field(
+        default=None, description="URL of the runs database; a SQLite file in the datastore if absent."
+    )
     templates: tuple[Line, ...] = Field(default=(), description="More templates: folders or git URLs.")
     ports: dict[Annotated[str, _name("service")], Port] = Field(default={}, description="The port of each service.")
     base_image: Image | None = Field(default=None, description="The image that dsflow's own images are built on.")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsflow import cache
 from dsflow.errors import DsflowError, EnvironmentMissing, UsageError, did_you_mean
 from dsflow.workspace import TEMPLATE_SPECS, Workspace
 
@@ -102,7 +103,7 @@ def fetch(reference: str, *, fresh: bool) -> Path:
         raise UsageError(
             f"{reference!r} is not a git URL for templates", "Write it like git+https://host/repository.git#folder"
         )
-    clone = _cache() / hashlib.sha256(match["url"].encode()).hexdigest()[:16]
+    clone = cache.folder() / "templates" / hashlib.sha256(match["url"].encode()).hexdigest()[:16]
     if fresh or not clone.is_dir():
         _clone(match["url"], clone)
     folder = (clone / (match["inside"] or "")).resolve()
@@ -130,11 +131,6 @@ def _clone(url: str, target: Path) -> None:
         if target.exists():
             target.rename(f"{aside}/old")
         Path(aside, "new").rename(target)
-
-
-def _cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(root) / "dsflow" / "templates"
 
 
 def _configured(workspace: Workspace, reference: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
+import json
 import re
 import shutil
 import tempfile
@@ -15,14 +15,16 @@ from typing import Any
 
 from dsflow import codecells, durable
 from dsflow.errors import UsageError, did_you_mean
+from dsflow.notebooks import read_notebook, source_of
 from dsflow.rendering import render
-from dsflow.specs import TemplateParameter, TemplateSpec, load_job
-from dsflow.specs_yaml import read_mapping, read_text
+from dsflow.specs import TemplateParameter, TemplateSpec, json_schema, load_job
+from dsflow.specs_yaml import SpecError, read_mapping, read_text
 from dsflow.workspace import JOB_SPECS, TEMPLATE_SPECS, Workspace, check_name
 
 # these become the job's main file, whatever name its spec gives it
 _MAIN_SOURCES = ("notebook.py.j2", "script.sh.j2", "script.py.j2", "dashboard.py.j2", "query.sql.j2")
 _NOT_COPIED = (TEMPLATE_SPECS, f"{JOB_SPECS}.j2", "verify", "__pycache__")
+_SCHEMA = ".job_specs.schema.json"
 _A_NUMBER = {"integer": "a whole number", "number": "a number"}
 _YES_NO = {"yes": True, "y": True, "true": True, "1": True, "no": False, "n": False, "false": False, "0": False}
 
@@ -152,7 +154,7 @@ def draft(workspace: Workspace, order: Order, *, aside: Path | None = None) -> I
         folder = copy.jobs / order.job
         folder.mkdir(parents=True)
         _fill(order, folder)
-        load_job(copy, order.job)
+        _check(copy, order.job)
         yield Draft(job=order.job, folder=folder, folders=folders)
 
 
@@ -192,6 +194,7 @@ def publish(workspace: Workspace, made: Draft, *, force: bool = False) -> list[t
         _replace(made.folder, target)
     else:
         made.folder.rename(target)
+    _write_schema(workspace)
     for folder in made.folders:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
@@ -217,9 +220,18 @@ def _fill(order: Order, folder: Path) -> None:
             continue
         where = f"{order.template.name}/{name}"
         text = render(read_text(source, where), order.values, where)
-        target.write_text(_as_notebook(text) if target.suffix == ".ipynb" else text, "utf-8")
+        target.write_text(_as_notebook(text, where, folder.parent) if target.suffix == ".ipynb" else text, "utf-8")
         if name == "script.sh.j2" or text.startswith("#!"):
             target.chmod(0o755)
+
+
+def _check(copy: Workspace, job: str) -> None:
+    try:
+        load_job(copy, job)
+    except SpecError as error:
+        here = copy.shown(copy.jobs)
+        mistakes = [mistake.replace(here, "jobs", 1) for mistake in error.mistakes]
+        raise SpecError(mistakes, "The template makes an invalid job; correct its job_specs.yaml.j2.") from None
 
 
 def _sources(template: Path) -> list[Path]:
@@ -236,11 +248,18 @@ def _sources(template: Path) -> list[Path]:
     return found
 
 
-def _as_notebook(text: str) -> str:
-    notebook = codecells.to_notebook(text)
-    for cell in notebook["cells"]:
-        cell["source"] = codecells.source_of(cell).strip("\n").splitlines(keepends=True)
-    return codecells.dump_notebook(notebook)
+def _as_notebook(text: str, where: str, scratch: Path) -> str:
+    """Give the notebook that a text with `# <codecell>` lines, or else with `# %%` lines, stands for."""
+    if codecells.is_marked(text):
+        notebook = codecells.to_notebook(text)
+    else:
+        percent = scratch / "notebook.py"
+        percent.write_text(text, "utf-8")
+        notebook = read_notebook(percent, where)
+    for index, cell in enumerate(notebook["cells"], 1):
+        cell["id"] = f"cell-{index}"  # so that the same text gives the same file
+        cell["source"] = source_of(cell).strip("\n").splitlines(keepends=True)
+    return codecells.dump_notebook({**notebook, "metadata": codecells.METADATA})
 
 
 def _wanted_folder(workspace: Workspace, text: str, order: Order) -> Path:
@@ -262,10 +281,17 @@ def _shown(path: Path) -> list[str]:
         return ["(not text)"]
     if path.suffix == ".ipynb":
         try:
-            return codecells.to_text(codecells.read_notebook(text, str(path))).splitlines()
+            return codecells.to_text(read_notebook(path, path.name)).splitlines()
         except UsageError:
             pass
     return text.splitlines()
+
+
+def _write_schema(workspace: Workspace) -> None:
+    """Write the JSON schema that the first line of the jobs' specs names, for editors."""
+    path, text = workspace.jobs / _SCHEMA, json.dumps(json_schema("job"), indent=1) + "\n"
+    if not path.is_file() or path.read_text("utf-8") != text:
+        durable.write_text(path, text)
 
 
 def _change(new: Path, old: Path) -> str:
@@ -281,4 +307,4 @@ def _replace(made: Path, target: Path) -> None:
     shutil.copytree(made, merged, dirs_exist_ok=True)
     if not durable.exchange(merged, target):
         target.rename(made.parent / ".old")
-        os.rename(merged, target)
+        merged.rename(target)

@@ -39,7 +39,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def package_folder(name: str) -> Path:
-    """Give a folder that dsflow brings along (`templates`, `docker`): inside the wheel, beside the package in a checkout."""
+    """Give a folder that dsflow brings along (`templates`, `docker`): in the wheel, beside the package in a checkout."""
     inside = _PACKAGE / name
     return inside if inside.is_dir() else _PACKAGE.parent / name
 
@@ -128,7 +128,7 @@ class Workspace:
         if not os.path.lexists(folder / JOB_SPECS):
             guess = did_you_mean(name, self.job_names())
             raise UsageError(
-                f"{name}: Job does not exist, or {JOB_SPECS} is missing{guess}", "List the jobs with `dsflow ls`."
+                f"{name}: Job does not exist, or {JOB_SPECS} is missing{guess}", "Show the jobs: `ls jobs`"
             )
         if not _real(folder).is_relative_to(_real(self.root) / "jobs"):
             raise UsageError(
@@ -144,8 +144,8 @@ class Workspace:
         return str(path)
 
     def _over_package(self, name: str) -> list[Path]:
-        folders = [self.root / name, package_folder(name)]
-        return [f for i, f in enumerate(folders) if f.is_dir() and not any(f.samefile(g) for g in folders[:i])]
+        folders = [folder for folder in (self.root / name, package_folder(name)) if folder.is_dir()]
+        return [f for i, f in enumerate(folders) if not any(f.samefile(g) for g in folders[:i])]
 
 
 def _real(path: Path) -> Path:

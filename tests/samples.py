@@ -85,7 +85,7 @@ def sample_outcome(run_id: str = RUN_ID, **changes: Any) -> Outcome:
         finished="2026-11-20T04:35:16.200000+00:00",
         seconds=4.2,
         inputs=(read,),
-        outputs=(Published(manifest=manifest, schema_changes=("added rain DOUBLE",), previous_ds="2026-11-19"),),
+        outputs=(Published(manifest=manifest, schema_changes=("+ rain DOUBLE",), previous_ds="2026-11-19"),),
         checks=(verdict,),
     )
     return dataclasses.replace(outcome, **changes)

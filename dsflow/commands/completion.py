@@ -27,3 +27,21 @@ def jobs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Co
     except DsflowError:
         return []
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the ids of the latest runs."""
+    from dsflow.history import History
+    from dsflow.specs import load_workspace
+    from dsflow.workspace import Workspace
+
+    try:
+        workspace = Workspace.find(ctx.find_root().params.get("directory"))
+        records = History.open(workspace, load_workspace(workspace)).runs()
+    except DsflowError:
+        return []
+    return [
+        CompletionItem(record.run_id, help=f"{record.job} {record.ds} {record.status}")
+        for record in records
+        if record.run_id.startswith(incomplete)
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 import click
@@ -22,8 +21,9 @@ def generate_adhoc(context: Context, name: str, url: str, file_format: str, forc
     URL may also be a file or folder of the datastore (/data/...), which then is used where it is.
     """
     from dsflow import adhoc
+    from dsflow.partitions import resolve
 
-    today = dt.date.today().isoformat()
+    today = resolve("today")
     made = adhoc.explore(context.workspace, name, url, file_format, today, force=force, say=context.console.note)
     if context.json:
         document: dict[str, Any] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,6 +85,7 @@ def _description(source: Source) -> str:
 def _order(
     context: Context, source: Source, name: str, given: Sequence[str], sample: Path | None, *, asking: bool
 ) -> Order:
+    from dsflow.partitions import resolve
     from dsflow.specs import load_template
     from dsflow.templates import Order, answers_of
     from dsflow.workspace import check_name
@@ -99,7 +99,7 @@ def _order(
         template=source.folder,
         spec=spec,
         dataset=name,
-        ds=dt.date.today().isoformat(),
+        ds=resolve("today"),
         answers=answers_of(spec, name, said),
         sample=_sample(context, spec, source, sample),
     )

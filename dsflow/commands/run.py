@@ -10,7 +10,7 @@ import click
 from dsflow.commands.completion import jobs as complete_jobs
 from dsflow.commands.context import Context
 from dsflow.errors import UsageError
-from dsflow.model import Outcome, RunFinished, Task
+from dsflow.model import Event, Outcome, RunFinished, Task
 
 
 @click.command()
@@ -44,11 +44,13 @@ def run(
     chosen = prepare(context.workspace, context.settings, job, arguments, params, runtime=runtime, port=port)
     screen = Screen(context.console, shown_datastore(context.workspace.datastore))
     finished: list[RunFinished] = []
-    listeners = [
-        screen,
-        lambda event: context.history(event),
-        lambda event: finished.append(event) if isinstance(event, RunFinished) else None,
-    ]
+
+    def record(event: Event) -> None:
+        context.history(event)
+        if isinstance(event, RunFinished):
+            finished.append(event)
+
+    listeners = (screen, record)
     outcomes = runner.execute([chosen.step], chosen.runtime, chosen.reason, chosen.folders, listeners)
     context.console.line(screen.summary(outcomes))
     if context.json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,22 +21,28 @@ def transform_notebook(context: Context, path: str) -> None:
     file is replaced.
     """
     from dsflow import codecells, durable
+    from dsflow.notebooks import read_notebook
 
     source = _find(context, path)
     shown = context.workspace.shown(source)
-    try:
-        text = source.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise UsageError(f"{shown}: this is not UTF-8 text") from None
     if source.suffix == ".ipynb":
-        target, result = source.with_suffix(".py"), codecells.to_text(codecells.read_notebook(text, shown))
+        target, result = source.with_suffix(".py"), codecells.to_text(read_notebook(source, shown))
     else:
-        target, result = source.with_suffix(".ipynb"), codecells.dump_notebook(codecells.to_notebook(text))
+        target, result = source.with_suffix(".ipynb"), codecells.dump_notebook(_notebook(source, shown))
     durable.write_text(target, result)
     if context.json:
         context.console.document({"source": str(source), "written": str(target)})
     else:
         context.console.line(f"{shown} -> {context.workspace.shown(target)}")
+
+
+def _notebook(source: Path, shown: str) -> dict[str, Any]:
+    from dsflow import codecells
+    from dsflow.notebooks import read_notebook
+    from dsflow.specs import read_text
+
+    text = read_text(source, shown)
+    return codecells.to_notebook(text) if codecells.is_marked(text) else read_notebook(source, shown)
 
 
 def _find(context: Context, path: str) -> Path:

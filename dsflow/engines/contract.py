@@ -43,7 +43,7 @@ class Engine(Protocol):
         """
 
     def view(self, name: str, rows: Any) -> None:
-        """Make a lazy table known to `sql` under a name."""
+        """Make a lazy table known to `sql` under a name; `raw.x` is x in the schema raw."""
 
     def sql(self, query: str) -> Any:
         """Run a query over the views and give its result as a lazy table.
@@ -51,9 +51,6 @@ class Engine(Protocol):
         Raises:
             JobFailed: the query is wrong; `place` and `source` say where.
         """
-
-    def sources(self, query: str) -> set[str]:
-        """Give the names of the tables that a query reads, or nothing where it cannot be parsed."""
 
     def write(self, data: Any, path: Path, ds: str) -> None:
         """Write rows (the engine's own, pandas, polars, Arrow, or a list of dicts) into one Parquet file.

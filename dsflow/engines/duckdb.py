@@ -44,21 +44,27 @@ class DuckDB:
             return self.connection.sql(f"SELECT {columns} FROM {_READERS[format]}({', '.join(arguments)})")
 
     def view(self, name: str, rows: duckdb.DuckDBPyRelation) -> None:
-        """Make a relation known under a name."""
-        rows.create_view(name, replace=True)
+        """Make a relation known under a name; `raw.x` is the view x of the schema raw."""
+        schema, dot, rest = name.partition(".")
+        if not dot:
+            rows.create_view(name, replace=True)
+            return
+        self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_identifier(schema)}")
+        self.connection.execute(
+            f"CREATE OR REPLACE VIEW {_identifier(schema)}.{_identifier(rest)} AS {rows.sql_query()}"
+        )
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
         """Run a query over the views; a statement without a result gives an empty relation."""
         with _explained("the query", query):
-            relation = self.connection.sql(query)
-            return self.connection.sql("SELECT 1 WHERE false") if relation is None else relation
-
-    def sources(self, query: str) -> set[str]:
-        """Give the names of the tables that a query reads."""
-        try:
-            return set(self.connection.get_table_names(query))
-        except duckdb.Error:
-            return set()
+            try:
+                # A statement without a result gives None, whatever the type says.
+                relation: duckdb.DuckDBPyRelation | None = self.connection.sql(query)
+            except (duckdb.BinderException, duckdb.CatalogException):
+                # Only a statement that is executed says which line is wrong.
+                self.connection.execute(f"EXPLAIN {query}")
+                raise
+            return relation if relation is not None else self.connection.sql("SELECT 1 WHERE false")
 
     def write(self, data: Any, path: Path, ds: str) -> None:
         """Write rows of any known kind into one Parquet file."""

@@ -75,7 +75,8 @@ def infer_schema(path: Path, file_format: str | None = None) -> Inferred:
     try:
         if file_format == "csv":
             options = _csv_options(files[0])
-        return Inferred(files=tuple(files), format=file_format, columns=_columns(files, file_format, options), **options)
+        columns = _columns(files, file_format, options)
+        return Inferred(files=tuple(files), format=file_format, columns=columns, **options)
     except (OSError, EOFError, csv.Error) as error:
         raise UsageError(f"{path}: cannot be read as {file_format}: {error}") from error
 

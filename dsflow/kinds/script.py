@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import html
 import re
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsflow.errors import JobFailed
+from dsflow.highlighting import source
 from dsflow.kinds.contract import Work
 
 _REMEMBERED_LINES = 60
@@ -67,7 +67,7 @@ def body(work: Work) -> str:
         text = (work.job_folder / work.task.main).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return f'<pre class="source">{html.escape(work.mask(text))}</pre>'
+    return source(work.mask(text), "python" if work.task.main.endswith(".py") else "sh")
 
 
 def _interpreter(path: Path) -> list[str]:

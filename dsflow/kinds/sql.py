@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import multiprocessing
 import os
@@ -13,6 +12,7 @@ from typing import Any
 
 from dsflow.datastore import Datastore
 from dsflow.errors import DsflowError, EnvironmentMissing, Interrupted, JobFailed, OutOfMemory
+from dsflow.highlighting import source
 from dsflow.inputs import partitions_of, rows_of
 from dsflow.kinds.contract import Work
 from dsflow.model import Task
@@ -43,7 +43,7 @@ def run(work: Work) -> None:
 
 def body(work: Work) -> str:
     """Give the query as it was run."""
-    return f'<pre class="source">{html.escape(work.mask(work.task.code or ""))}</pre>'
+    return source(work.mask(work.task.code or ""), "sql")
 
 
 def _execute(task: Task, data: Path, staging: Path | None, environment: Mapping[str, str], verdict: Path) -> None:

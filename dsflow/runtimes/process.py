@@ -58,23 +58,28 @@ class Process:
 
     def prepare(self, needs: Needs, notify: Callable[[str], None]) -> Place:
         """Give this Python, or that of a cached environment that has the requirements too."""
-        if not needs.requirements:
-            return Place(python=sys.executable)
-        from dsflow.environments import environment_for
+        from dsflow import environments
 
-        return environment_for(needs.requirements, notify)
+        if needs.requirements:
+            environment = environments.environment_for(needs.requirements, notify)
+        else:
+            environment = environments.current()
+        return Place(python=environment.python, lock_hash=environment.lock_hash)
 
     def start(self, task: Task, place: Place, folders: Folders, environment: Mapping[str, str]) -> RunningProcess:
         """Start the shim; it ends when this process is gone."""
         run_folder = folders.datastore / task.folder
+        python = place.python or sys.executable
         added = {
+            # A script's `python` is the one that has dsflow and the job's requirements.
+            "PATH": os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", os.defpath)]),
             "DSFLOW_DATA": str(folders.datastore),
             "DSFLOW_JOBS": str(folders.jobs),
             "DSFLOW_STDIN_GUARD": "1",
             "PYTHONUNBUFFERED": "1",
         }
         process = subprocess.Popen(
-            [place.python or sys.executable, "-P", "-m", "dsflow.shim", str(run_folder)],
+            [python, "-P", "-m", "dsflow.shim", str(run_folder)],
             cwd=tempfile.gettempdir(),
             env={**os.environ, **added, **environment},
             stdin=subprocess.PIPE,

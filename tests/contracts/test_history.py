@@ -22,6 +22,7 @@ from dsflow.errors import EnvironmentMissing, UsageError
 from dsflow.history import History
 from dsflow.model import Failure, Kind, RunFinished, RunStarted, Status
 from tests.samples import failed_outcome, sample_outcome, sample_task, write_run
+from tests.services import need
 
 BINARIES = Path("/usr/lib/postgresql/15/bin")
 MakeHistory = Callable[[], History]
@@ -34,9 +35,7 @@ def id_of(number: int) -> str:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
     """A PostgreSQL of our own, and its URL."""
-    if not (BINARIES / "initdb").exists():
-        reason = f"no PostgreSQL server: {BINARIES} has no initdb"
-        pytest.fail(reason) if os.environ.get("DSFLOW_REQUIRE_SERVICES") == "1" else pytest.skip(reason)
+    need((BINARIES / "initdb").exists(), f"no PostgreSQL server: {BINARIES} has no initdb")
     folder = Path("/tmp") / f"dsflow-postgres-{uuid.uuid4().hex[:8]}"  # the server's user cannot enter pytest's folders
     folder.mkdir(mode=0o700)
     # PostgreSQL refuses to run as root.

@@ -1,0 +1,117 @@
+"""`dsflow demo`."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dsflow.commands.context import Context
+from dsflow.model import Outcome, RunFinished
+from dsflow.scaffold import SAMPLE_DASHBOARD, SAMPLE_DAYS, SAMPLE_JOBS, SAMPLE_TABLE
+
+if TYPE_CHECKING:
+    from dsflow.workspace import Workspace
+
+_WORST = "SELECT ds, * EXCLUDE (ds) FROM demo ORDER BY mean_dep_delay DESC NULLS LAST, time_hour, origin LIMIT 10"
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", default="dsflow-demo", type=click.Path(path_type=Path))
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "process", "docker"]),
+    default="process",
+    help="Where the jobs run; process, the default, needs no image.",
+)
+@click.pass_context
+def demo(ctx: click.Context, folder: Path, runtime: str) -> None:
+    """Make a workspace with a sample pipeline in DIR and run it.
+
+    Weather and flights of New York in 2013, from published files to a table that joins them. A second call runs the
+    pipeline again.
+    """
+    from dsflow import runner
+    from dsflow.scaffold import sample_workspace
+
+    context: Context = ctx.obj
+    place = (context.directory or Path()) / folder
+    own = Context(sample_workspace(place).root, context.console)
+    finished = _run_pipeline(own, runtime)
+    outcomes = [event.outcome for event in finished]
+    if code := runner.exit_code_of(outcomes):
+        ctx.exit(code)
+    _show(own, finished, [] if place.resolve() == Path.cwd() else [f"cd {shlex.quote(str(place))}"])
+
+
+def _run_pipeline(context: Context, runtime: str) -> list[RunFinished]:
+    from dsflow import runner
+    from dsflow.prepare import prepare
+    from dsflow.screen import Screen, shown_datastore
+
+    workspace, console = context.workspace, context.console
+    console.note(f"The sample pipeline, for {len(SAMPLE_DAYS)} days, in {workspace.root}")
+    chosen = [
+        prepare(workspace, context.settings, job, (ds,), (), runtime=runtime, port=None)
+        for ds in SAMPLE_DAYS
+        for job in SAMPLE_JOBS
+    ]
+    screen = Screen(console, shown_datastore(workspace.datastore))
+    finished: list[RunFinished] = []
+    listeners: list[runner.Listener] = [
+        screen,
+        lambda event: context.history(event),
+        lambda event: finished.append(event) if isinstance(event, RunFinished) else None,
+    ]
+    first = chosen[0]
+    outcomes: Sequence[Outcome] = runner.execute(
+        [each.step for each in chosen], first.runtime, first.reason, first.folders, listeners
+    )
+    console.line(screen.summary(outcomes))
+    return finished
+
+
+def _show(context: Context, finished: Sequence[RunFinished], first: list[str]) -> None:
+    """End with the table, the page of the last run, and what to type next."""
+    workspace, console = context.workspace, context.console
+    columns, rows = _worst_hours(workspace)
+    page = workspace.datastore / finished[-1].task.folder / "index.html"
+    on_path = shutil.which("dsflow") is not None
+    following = [*first, *([] if on_path else ["source init.sh"])]
+    commands = ["dsflow open", "dsflow runs", f"dsflow run {SAMPLE_DASHBOARD}"]
+    if context.json:
+        console.document(
+            {
+                "workspace": str(workspace.root),
+                "runs": [{"run_id": e.task.run_id, "job": e.task.job, "ds": e.task.ds} for e in finished],
+                "columns": columns,
+                "rows": rows,
+                "page": str(page),
+                "next": commands,
+            }
+        )
+        return
+    console.line(f"\nTable {SAMPLE_TABLE}, the hours with the longest delays:\n")
+    console.table(columns, rows)
+    console.line(f"\nThe page of the last run: {page}\n\nNext:")
+    for command in following + commands:
+        console.line(f"  {command}")
+
+
+def _worst_hours(workspace: Workspace) -> tuple[list[str], list[list[str]]]:
+    from dsflow.datastore import Datastore
+    from dsflow.engines.registry import open_engine
+
+    partitions = Datastore(workspace.datastore).select("table", SAMPLE_TABLE, SAMPLE_DAYS)
+    engine = open_engine("duckdb")
+    try:
+        files = [file for partition in partitions for file in partition.files]
+        engine.view("demo", engine.read(files, "parquet", with_ds=True, options={}))
+        worst = engine.sql(_WORST)
+        return list(worst.columns), [["" if v is None else str(v) for v in row] for row in worst.fetchall()]
+    finally:
+        engine.close()

@@ -1,0 +1,342 @@
+"""Notebooks: parameterised and executed by papermill, shown by nbconvert. The only module that imports these two.
+
+The kernel is started first and everything else is loaded while it comes up: the libraries of this side cost as much
+time as the kernel's. Cells are numbered as on the page: `cell 3` is the one shown as `In [3]`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from dsflow import errors
+from dsflow.durable import write_text
+from dsflow.errors import DsflowError, JobFailed, KernelDied, OutOfMemory
+from dsflow.kinds.contract import Work
+from dsflow.notebooks import read_notebook
+
+if TYPE_CHECKING:
+    from dsflow.kernel import Kernel
+
+EXECUTED = "notebook.ipynb"
+_SAVE_SECONDS = 5.0
+# How long a cell's output may still be on its way after the cell has ended.
+_OUTPUT_SECONDS = 600
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
+_FRAME = re.compile(r"^\s*(?:Cell In\[(\d+)\], line (\d+)|File <timed \w+>:(\d+))", re.MULTILINE)
+# Python adds the name of a temporary file to what it says about a syntax error.
+_IN_FILE = re.compile(r" \(\S+\.py, line \d+\)$")
+_OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryException")
+_TEMPLATE = """
+{%- extends 'classic/base.html.j2' -%}
+{%- block any_cell -%}
+{%- if cell.metadata.get('papermill', {}).get('status') == 'failed' %}<a id="failed"></a>{% endif -%}
+{{ super() }}
+{%- endblock any_cell -%}
+{%- block footer -%}{%- endblock footer -%}
+"""
+_SHOWN = [
+    "text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain", "text/latex",
+]  # fmt: skip
+
+
+def run(work: Work) -> None:
+    """Execute the notebook; what is executed so far is in the run folder, however it ends.
+
+    Raises:
+        JobFailed: a cell raised; `place` is its number on the page and the line.
+        OutOfMemory: a cell could not get the memory it asked for.
+        KernelDied: the kernel's process is gone.
+        EnvironmentMissing: the notebook's kernel is not installed.
+        UsageError: the file is not a notebook.
+    """
+    path = work.job_folder / work.task.main
+    with _without_garbage_collection():
+        # Reading percent format loads jupytext, which can wait until the kernel has begun to start.
+        content = None if path.suffix == ".py" else read_notebook(path, work.task.main)
+        other = None if content is None else _other_kernel(content)
+        from dsflow.kernel import PYTHON, Kernel
+
+        kernel = Kernel.start(work.job_folder, work.environment, other or PYTHON)
+    try:
+        work.watch(kernel.pid)
+        with _without_garbage_collection():
+            notebook = _prepared(work, content or read_notebook(path, work.task.main), other)
+        _Execution(work, kernel, notebook).run()
+    finally:
+        kernel.stop()
+        for line in kernel.last_words():
+            work.say(line)
+
+
+def body(work: Work) -> str:
+    """Give the executed notebook as HTML; the cell that failed has the anchor `failed`."""
+    path = work.run_folder / EXECUTED
+    if not path.exists():
+        return ""
+    with _without_garbage_collection():
+        import nbformat
+
+        notebook = nbformat.v4.reads(path.read_text(encoding="utf-8"))
+        return work.mask(_exported(notebook))
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Spare the collector's passes over what an import makes: all of it stays. Saves a fifth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _other_kernel(content: dict[str, Any]) -> str | None:
+    """Give the name of the notebook's kernel spec when its language is not Python."""
+    metadata = content.get("metadata", {})
+    asked = metadata.get("kernelspec", {})
+    language = asked.get("language") or metadata.get("language_info", {}).get("name") or "python"
+    return None if language.lower() == "python" else str(asked.get("name", language))
+
+
+def _prepared(work: Work, content: dict[str, Any], other: str | None) -> Any:
+    """Give the notebook as nbformat has it, with the cell of injected parameters where there are any."""
+    import nbformat
+
+    notebook = nbformat.v4.upgrade(nbformat.v4.to_notebook({"metadata": {}, "nbformat_minor": 0} | content))
+    notebook.metadata.setdefault("papermill", nbformat.NotebookNode())
+    for cell in notebook.cells:
+        cell.metadata.setdefault("tags", [])
+    if work.injected:
+        papermill = _papermill()
+        try:
+            notebook = papermill.parameterize.parameterize_notebook(
+                notebook, dict(work.injected), kernel_name=other or "python3", language=None if other else "python"
+            )
+        except papermill.exceptions.PapermillException as error:
+            raise errors.UsageError(f"{work.task.main} cannot take parameters: {error}") from None
+    return notebook
+
+
+def _papermill() -> Any:
+    """Import papermill without the storage libraries it takes wherever it finds them: pyarrow alone costs 30 MB."""
+    unwanted = {"adlfs", "azure", "boto3", "gcsfs", "github", "pyarrow"} - sys.modules.keys()
+    sys.modules.update(dict.fromkeys(unwanted))  # type: ignore[arg-type]
+    try:
+        import papermill.clientwrap
+        import papermill.parameterize
+    finally:
+        for name in unwanted:
+            del sys.modules[name]
+    return papermill
+
+
+class _Execution:
+    """One notebook on its way through a kernel."""
+
+    def __init__(self, work: Work, kernel: Kernel, notebook: Any) -> None:
+        self._work = work
+        self._kernel = kernel
+        self._notebook = notebook
+        self._total = sum(1 for cell in notebook.cells if _is_executed(cell))
+        self._number = 0
+        self._cell: Any = None
+        self._error: dict[str, Any] = {}
+        self._saved = -_SAVE_SECONDS
+        self._streams = _Lines(work.say), _Lines(work.say)
+
+    def run(self) -> None:
+        """Execute the cells in order until one fails.
+
+        Raises:
+            JobFailed: a cell failed.
+            OutOfMemory: a cell could not get memory.
+            KernelDied: the kernel ended.
+        """
+        from nbclient.exceptions import DeadKernelError
+
+        manager = self._manager()
+        manager.notebook_start()
+        try:
+            self._client(manager).execute()
+            self._kernel.ask_to_stop()
+            manager.notebook_complete()
+            self._accept_exit()
+        except DeadKernelError:
+            self._mark_failed()
+            raise KernelDied(f"the kernel died: {self._kernel.ending()}", place=self._place()) from None
+        except BaseException:
+            self._mark_failed()
+            self._kernel.interrupt()
+            raise
+        finally:
+            for lines in self._streams:
+                lines.end()
+            self._save()
+        if self._notebook.metadata.papermill.exception:
+            raise _failure(self._notebook, self._number, self._error)
+
+    def _manager(self) -> Any:
+        execution = self
+
+        class Manager(_papermill().engines.NotebookExecutionManager):  # type: ignore[misc]
+            def save(self, **_: Any) -> None:
+                self.last_save_time = self.now()
+                if time.monotonic() - execution._saved >= _SAVE_SECONDS:
+                    execution._save()
+
+        return Manager(self._notebook, progress_bar=False)
+
+    def _client(self, manager: Any) -> Any:
+        client = _papermill().clientwrap.PapermillNotebookClient(
+            manager,
+            km=self._kernel.manager,
+            log=_silent_log(),
+            iopub_timeout=_OUTPUT_SECONDS,
+            raise_on_iopub_timeout=False,
+            stdout_file=self._streams[0],
+            stderr_file=self._streams[1],
+            on_cell_execute=self._on_start,
+            on_cell_executed=self._on_end,
+            on_cell_error=self._on_error,
+        )
+        client.kc = self._kernel.connect()
+        self._work.progress(0, self._total)
+        return client
+
+    def _on_start(self, cell: Any, cell_index: int) -> None:
+        self._number += 1
+        self._cell = cell
+
+    def _on_end(self, cell: Any, cell_index: int, execute_reply: dict[str, Any]) -> None:
+        for lines in self._streams:
+            lines.end()
+        self._work.progress(self._number, self._total)
+
+    def _on_error(self, cell: Any, cell_index: int, execute_reply: dict[str, Any]) -> None:
+        self._error = execute_reply["content"]
+
+    def _accept_exit(self) -> None:
+        """Take `sys.exit()` and `sys.exit(0)` for what they say: the notebook is done."""
+        facts = self._notebook.metadata.papermill
+        if facts.exception and self._error.get("ename") == "SystemExit" and self._error["evalue"] in ("", "0", "None"):
+            facts.exception = None
+            self._cell.metadata.papermill.update(exception=False, status="completed")
+
+    def _mark_failed(self) -> None:
+        if self._cell is not None:
+            self._cell.metadata.papermill.update(exception=True, status="failed")
+
+    def _place(self) -> str:
+        return f"cell {self._number}" if self._number else ""
+
+    def _save(self) -> None:
+        import nbformat
+
+        self._saved = time.monotonic()
+        text = nbformat.v4.writes(self._notebook)
+        write_text(self._work.run_folder / EXECUTED, self._work.mask(text))
+
+
+class _Lines:
+    """A text stream for papermill that passes on whole lines; a progress bar counts as its last state."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._rest = ""
+
+    def write(self, text: str) -> None:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._pass_on(line)
+
+    def flush(self) -> None:
+        """Do nothing: papermill flushes after every write, in the middle of lines too."""
+
+    def end(self) -> None:
+        if self._rest:
+            self._pass_on(self._rest)
+            self._rest = ""
+
+    def _pass_on(self, line: str) -> None:
+        self._say(_plain(line.rstrip("\r").rsplit("\r", 1)[-1]))
+
+
+def _is_executed(cell: Any) -> bool:
+    return cell.cell_type == "code" and bool(cell.source.strip()) and "skip-execution" not in cell.metadata.tags
+
+
+def _silent_log() -> logging.Logger:
+    """Give a logger for nbclient: what it has to say reaches the user as an exception."""
+    log = logging.getLogger("dsflow.notebook")
+    log.propagate = False
+    log.addHandler(logging.NullHandler())
+    return log
+
+
+def _failure(notebook: Any, number: int, error: dict[str, Any]) -> DsflowError:
+    """Say what went wrong in cell `number`, and on which line of the user's.
+
+    Where a function of another cell failed, the place names both: the line itself, and the one that called it.
+    """
+    name = error.get("ename", "Error")
+    said = _IN_FILE.sub("", _plain(error.get("evalue", "")).strip().split("\n")[0])
+    text = _plain("\n".join(error.get("traceback", [])))
+    frames = [(int(cell or number), int(line) if cell else int(inner) + 1) for cell, line, inner in _FRAME.findall(text)]
+    place, source = f"cell {number}", ""
+    if frames:
+        (cell, line), calls = frames[-1], [line for cell, line in frames if cell == number]
+        place = f"cell {cell}, line {line}"
+        if cell != number and calls:
+            place += f", called from cell {number}, line {calls[-1]}"
+        source = _line_of(notebook, cell, line)
+    message = said if said and hasattr(errors, name) else f"{name}: {said}".rstrip(": ")
+    if name.endswith(_OUT_OF_MEMORY):
+        hint = "Read less at once, or raise `run: {memory: ...}` in job_specs.yaml."
+        return OutOfMemory(f"out of memory: {message}", hint, place=place, source=source, traceback=text)
+    hint = "Add it to `run: {requirements: [...]}` in job_specs.yaml." if name == "ModuleNotFoundError" else ""
+    return JobFailed(message, hint, place=place, source=source, traceback=text)
+
+
+def _line_of(notebook: Any, number: int, line: int) -> str:
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.execution_count == number:
+            lines = cell.source.splitlines()
+            return lines[line - 1].strip() if 0 < line <= len(lines) else ""
+    return ""
+
+
+def _plain(text: str) -> str:
+    return _ANSI.sub("", text)
+
+
+def _exported(notebook: Any) -> str:
+    """Render with nbconvert's `basic` template, which asks the network for nothing."""
+    from nbconvert.exporters.html import HTMLExporter
+    from nbconvert.exporters.templateexporter import TemplateExporter
+    from nbconvert.filters.highlight import Highlight2HTML
+    from traitlets.config import Config
+
+    exporter = HTMLExporter(
+        template_name="basic",
+        raw_template=_TEMPLATE,
+        optimistic_validation=True,
+        default_preprocessors=["nbconvert.preprocessors.HighlightMagicsPreprocessor"],
+        preprocessors=["nbconvert.preprocessors.CoalesceStreamsPreprocessor"],
+        # Widgets and bare JavaScript need libraries from the network; their other forms do not.
+        config=Config({"NbConvertBase": {"display_data_priority": _SHOWN}}),
+    )
+    language = notebook.metadata.get("language_info", {})
+    lexer = language.get("pygments_lexer", language.get("name"))
+    exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer=lexer, parent=exporter))
+    # Not HTMLExporter's own: it parses all of the HTML once more, to mark pictures and the cells of JupyterLab.
+    html, _ = TemplateExporter.from_notebook_node(exporter, notebook)
+    return str(html)

@@ -1,0 +1,112 @@
+"""What a SQL text reads, found by parsing it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from dsflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+    from sqlglot.errors import ParseError
+
+_FILE = re.compile(r"[/*?]|\.(csv|tsv|json|jsonl|ndjson|parquet|txt)(\.\w+)?$", re.IGNORECASE)
+
+
+def sources_of(sql: str, dialect: str, where: str = "query") -> tuple[str, ...]:
+    """Give the tables that a query reads, in the order of their first mention.
+
+    Names of common table expressions, of views and tables that the text makes itself, table functions and files are
+    not among them. A raw dataset appears as `raw.NAME`; other qualified names (`information_schema.x`) do not appear.
+
+    Args:
+        sql: One or more statements.
+        dialect: The engine's dialect, such as `duckdb`.
+        where: How messages call the text.
+
+    Raises:
+        UsageError: it is not valid SQL.
+    """
+    from sqlglot import exp
+
+    found: dict[str, str] = {}
+    made: set[str] = set()
+    for statement in _parsed(sql, dialect, where):
+        if isinstance(statement, exp.Create) and (target := statement.find(exp.Table)):
+            made.add(target.name.casefold())
+        for table in statement.find_all(exp.Table, bfs=False):
+            name = _name(table)
+            if name and name.casefold() not in made and not _is_common_table(table):
+                found.setdefault(name.casefold(), name)
+    return tuple(found.values())
+
+
+def check_condition(sql: str, dialect: str, where: str) -> None:
+    """Check that a text is one SQL expression.
+
+    Raises:
+        UsageError: it is not.
+    """
+    from sqlglot import exp
+
+    if len(_parsed(sql, dialect, where, into=exp.Condition)) != 1:
+        raise UsageError(f"{where}: expected one SQL condition, such as `rain >= 0`")
+
+
+def _parsed(sql: str, dialect: str, where: str, into: type[exp.Expr] | None = None) -> list[exp.Expr]:
+    from sqlglot.dialects.dialect import Dialect
+    from sqlglot.errors import ErrorLevel, ParseError, TokenError
+
+    # It logs what it does not know and goes on; the engine has the last word on such statements.
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)
+    try:
+        known = Dialect.get_or_raise(dialect)
+        parser, tokens = known.parser(error_level=ErrorLevel.IMMEDIATE), known.tokenize(sql)
+        statements = parser.parse_into(into, tokens, sql) if into else parser.parse(tokens, sql)
+    except ParseError as error:
+        raise UsageError(f"{where}: {_problem(error)}") from None
+    except TokenError:
+        raise UsageError(f"{where}: not valid SQL: a quote or a comment is not closed") from None
+    except (RecursionError, MemoryError):
+        raise UsageError(f"{where}: nested too deeply for SQL") from None
+    return [statement for statement in statements if statement is not None]
+
+
+def _problem(error: ParseError) -> str:
+    details = error.errors[0] if error.errors else {}
+    place = f"line {details['line']}, column {details['col']}: " if details.get("line") else ""
+    near = str(details.get("highlight") or "")[:40]
+    return f"{place}not valid SQL" + (f" near {near!r}" if near else ": it ends too early")
+
+
+def _name(table: exp.Table) -> str:
+    """Give a table's name as `NAME` or `raw.NAME`; nothing for functions, files and other schemas."""
+    if not table.name or _FILE.search(table.name) or table.catalog or table.db.casefold() not in ("", "raw"):
+        return ""
+    return f"raw.{table.name}" if table.db else table.name
+
+
+def _is_common_table(table: exp.Table) -> bool:
+    """Say whether a `WITH` that reaches this place defines the name."""
+    from sqlglot import exp
+
+    if table.db:
+        return False
+    name = table.name.casefold()
+    child: exp.Expr = table
+    node = table.parent
+    while node is not None:
+        tables = node if isinstance(node, exp.With) else node.args.get("with_") or node.args.get("with")
+        if tables is not None and tables is not child:
+            names = [expression.alias.casefold() for expression in tables.expressions]
+            # Inside a definition only the earlier ones are known, and itself if it is recursive.
+            known = names
+            if node is tables:
+                index = next(i for i, expression in enumerate(tables.expressions) if expression is child)
+                known = names[: index + bool(tables.args.get("recursive"))]
+            if name in known:
+                return True
+        child, node = node, node.parent
+    return False

@@ -1,0 +1,140 @@
+"""Each task in a container of its own, made for it and removed after it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from dsflow import containers, images
+from dsflow.buildsettings import proxies
+from dsflow.containers import LABEL, Bind, Container, Engine, Image, Wanted
+from dsflow.errors import EnvironmentMissing, UsageError
+from dsflow.layout import Layout
+from dsflow.model import Task
+from dsflow.runtimes.contract import Ending, Folders, Needs, Place
+from dsflow.workspace import Workspace
+
+_DATA = "/data"
+_JOBS = "/jobs"
+
+
+class RunningContainer:
+    """The shim in its container."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._container = Container(wanted)
+
+    def lines(self) -> Iterator[str]:
+        """Give whole lines as they come."""
+        return self._container.lines()
+
+    def stop(self, *, kill: bool = False) -> None:
+        """Ask the shim to end, which ends the job's code; or kill the container."""
+        self._container.stop(kill=kill)
+
+    def wait(self) -> Ending:
+        """Wait for the end and remove the container."""
+        exit_code, out_of_memory = self._container.wait()
+        return Ending(exit_code=exit_code, out_of_memory=out_of_memory)
+
+
+class Docker:
+    """The runtime that gives every task a container."""
+
+    name = "docker"
+
+    def available(self) -> str | None:
+        """Give None when an engine answers."""
+        return containers.available()
+
+    def prepare(self, needs: Needs, notify: Callable[[str], None]) -> Place:
+        """Find the image, building it where it is one of ours and missing; add the requirements to it."""
+        surroundings = _surroundings()
+        name = needs.image or images.DEFAULT
+        image = images.ensure(name, surroundings, notify)
+        if needs.requirements:
+            name, image = images.with_requirements(name, image, needs.requirements, surroundings, notify)
+        return Place(image=name, image_id=image.id)
+
+    def start(self, task: Task, place: Place, folders: Folders, environment: Mapping[str, str]) -> RunningContainer:
+        """Start the shim in a new container; it ends when this process is gone."""
+        assert place.image_id is not None
+        image = containers.find_image(place.image_id)
+        if image is None:
+            raise EnvironmentMissing(f"the image {place.image} was removed a moment ago", "Run again.")
+        containers.remove_leftovers({"workspace": workspace_label(folders)})
+        return RunningContainer(wanted(task, image, folders, environment, containers.engine()))
+
+
+def wanted(task: Task, image: Image, folders: Folders, environment: Mapping[str, str], engine: Engine) -> Wanted:
+    """Describe the container of a task.
+
+    Args:
+        task: What runs in it.
+        image: What it is made from.
+        folders: The jobs it may read and the datastore it may write.
+        environment: What the runner adds.
+        engine: Who runs it.
+    """
+    binds = [
+        Bind(source=folders.jobs.resolve(), target=_JOBS),
+        Bind(source=folders.datastore.resolve(), target=_DATA, read_only=False),
+        Bind(source=_passwd(folders.datastore.resolve()), target="/etc/passwd"),
+    ]
+    own = {"HOME": "/tmp", "DSFLOW_DATA": _DATA, "DSFLOW_JOBS": _JOBS, "DSFLOW_STDIN_GUARD": "1"}
+    if image.labels.get(LABEL + "package") != images.package_hash():
+        # An image of another version of dsflow, or one that is not ours at all.
+        binds.append(Bind(source=images.PACKAGE, target=images.PACKAGE_INSIDE))
+        own["PYTHONPATH"] = _with_package(image.environment.get("PYTHONPATH", ""))
+    if task.port:
+        own["DSFLOW_HOST"] = "0.0.0.0"
+    if task.limits.network:
+        own = proxies(os.environ) | own
+    return Wanted(
+        name=f"dsflow-{task.run_id}",
+        image=image.id,
+        command=("python3", "-P", "-m", "dsflow.shim", f"{_DATA}/{task.folder}"),
+        user=containers.caller(engine, os.getuid(), os.getgid()),
+        environment={**environment, **own},
+        binds=tuple(binds),
+        labels={"workspace": workspace_label(folders), "job": task.job, "ds": task.ds, "run": task.run_id},
+        memory=task.limits.memory,
+        cpus=min(task.limits.cpus, engine.cpus) if task.limits.cpus else None,
+        network=task.limits.network,
+        port=task.port,
+    )
+
+
+def workspace_label(folders: Folders) -> str:
+    """Give what marks a workspace's containers: its name for people, and a hash of where it is."""
+    root = folders.jobs.resolve().parent
+    return f"{root.name}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}"
+
+
+def _surroundings() -> images.Surroundings:
+    try:
+        workspace = Workspace.find()
+    except UsageError:
+        return images.Surroundings.of(None)
+    return images.Surroundings.of(workspace)
+
+
+def _with_package(path: str) -> str:
+    ours = str(Path(images.PACKAGE_INSIDE).parent)
+    entries = [entry for entry in path.split(":") if entry]
+    return ":".join(entries if ours in entries else [*entries, ours])
+
+
+def _passwd(datastore: Path) -> Path:
+    """Give a file that names the caller: without it, a uid that the image does not know breaks `getpass` and others."""
+    uid, gid = os.getuid(), os.getgid()
+    text = "root:x:0:0:root:/tmp:/bin/sh\n" + (f"job:x:{uid}:{gid}:job:/tmp:/bin/sh\n" if uid else "")
+    path = Layout(datastore).own / f"passwd-{uid}-{gid}"
+    if not path.exists():
+        from dsflow.durable import write_text
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    return path

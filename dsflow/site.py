@@ -1,0 +1,131 @@
+"""Where a run takes place on the job side: its paths, its parameters, its inputs, and what its code gets to see."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from dsflow import model
+from dsflow.datastore import Datastore, Partition
+from dsflow.inputs import local, location, partitions_of, used
+from dsflow.kinds.contract import Work
+from dsflow.masking import Masker
+from dsflow.model import InputUsed, Task
+
+
+class Log(Protocol):
+    """Where lines and progress of a run go."""
+
+    mask: Masker
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Report units done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One run's task and its folders as seen from here.
+
+    Attributes:
+        task: What runs.
+        run_folder: Where its documents are.
+        data: The datastore.
+        jobs: The folder of the jobs.
+        secrets: The values of the task's secret parameters.
+    """
+
+    task: Task
+    run_folder: Path
+    data: Path
+    jobs: Path
+    secrets: Mapping[str, Any]
+
+    @functools.cached_property
+    def store(self) -> Datastore:
+        """The datastore."""
+        return Datastore(self.data)
+
+    @functools.cached_property
+    def parameters(self) -> dict[str, Any]:
+        """All parameters, secrets included."""
+        return {**self.task.parameters, **self.secrets}
+
+    @functools.cached_property
+    def _partitions(self) -> dict[str, list[Partition]]:
+        return {source.name: partitions_of(source, self.store) for source in self.task.inputs}
+
+    def declared_inputs(self) -> list[InputUsed]:
+        """Give what the declared inputs stand for now.
+
+        Raises:
+            JobFailed: one of them is not there.
+        """
+        return [entry for source in self.task.inputs for entry in used(source, self._partitions[source.name])]
+
+    def own_reads(self, known: Sequence[InputUsed]) -> list[InputUsed]:
+        """Give what the job's code read beyond `known` on its own account (`job.table`, `job.sql`)."""
+        path = self.run_folder / "reads.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_text(encoding="utf-8").splitlines()
+        path.unlink()
+        entries = dict.fromkeys(model.from_json(InputUsed, line) for line in lines)
+        return [entry for entry in entries if entry not in known]
+
+    def work(self, staging: Path | None, log: Log, watch: Callable[[int], None]) -> Work:
+        """Give the job's kind all it needs.
+
+        Raises:
+            JobFailed: a declared input is not there.
+        """
+        paths = {source.name: location(source, self._partitions[source.name], self.data) for source in self.task.inputs}
+        return Work(
+            task=self.task,
+            parameters=self.parameters,
+            injected={name: self.parameters.get(name, value) for name, value in self.task.injected.items()},
+            job_folder=self.jobs / self.task.job,
+            run_folder=self.run_folder,
+            data=self.data,
+            staging=staging,
+            source_paths=paths,
+            environment={**os.environ, **self._environment(staging), "TASK_SPECS": self._task_specs(paths, staging)},
+            mask=log.mask,
+            say=log.say,
+            progress=log.progress,
+            watch=watch,
+        )
+
+    def _environment(self, staging: Path | None) -> dict[str, str]:
+        task = self.task
+        added = {
+            "DSFLOW_DS": task.ds,
+            "DSFLOW_START": task.start,
+            "DSFLOW_END": task.end,
+            "DSFLOW_RUN_ID": task.run_id,
+            "DSFLOW_JOB": task.job,
+            "DSFLOW_PARAMS": json.dumps(self.parameters),
+            "DSFLOW_RUN_FOLDER": str(self.run_folder),
+            "DSFLOW_DATA": str(self.data),
+            "DSFLOW_JOBS": str(self.jobs),
+        }
+        if staging is not None:
+            added["DSFLOW_SINK"] = str(staging)
+        if task.port is not None:
+            added["DSFLOW_PORT"] = str(task.port)
+            added["DSFLOW_HOST"] = os.environ.get("DSFLOW_HOST", "127.0.0.1")
+        return added
+
+    def _task_specs(self, paths: Mapping[str, str], staging: Path | None) -> str:
+        """Give TASK_SPECS: `/data/...` is where the data really is, and the sink is the staging folder."""
+        made = {"ds": self.task.ds, **self.parameters, **{f"{name}_path": path for name, path in paths.items()}}
+        specs = self.task.task_specs or made
+        here = {name: local(value, self.data) if isinstance(value, str) else value for name, value in specs.items()}
+        return json.dumps(here if staging is None else here | {"sink_path": str(staging)})

@@ -1,0 +1,145 @@
+"""What every engine does, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from dsflow.engines.contract import Engine
+from dsflow.engines.registry import ENGINES, open_engine
+from dsflow.errors import JobFailed
+from dsflow.model import Column, Expectation
+
+DS = "2013-01-01"
+ROWS = {"x": [1, 2], "s": ["a", None]}
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    opened = open_engine(request.param, threads=1)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def partition(tmp_path: Path) -> Path:
+    """A folder whose parents look like partitions and globs, and are none."""
+    folder = tmp_path / "a=b [x] *?" / "tables" / "t" / f"ds={DS}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pd.DataFrame(ROWS),
+        pl.DataFrame(ROWS),
+        pl.LazyFrame(ROWS),
+        pa.table(ROWS),
+        [{"x": 1, "s": "a"}, {"x": 2, "s": None}],
+        pd.DataFrame(ROWS | {"ds": [DS, DS]}),
+    ],
+    ids=["pandas", "polars", "polars-lazy", "arrow", "dicts", "with-ds"],
+)
+def test_writes_rows_of_every_kind_the_same(engine: Engine, partition: Path, data: object) -> None:
+    file = partition / "r-part-0.parquet"
+    engine.write(data, file, DS)
+    found = engine.inspect([file])
+    assert found.rows == (2,)
+    assert found.columns == (Column(name="x", type="BIGINT"), Column(name="s", type="VARCHAR"))
+
+
+def test_writes_its_own_relation_and_gives_it_back(engine: Engine, partition: Path) -> None:
+    file = partition / "r-part-0.parquet"
+    engine.write(engine.sql("SELECT 1::BIGINT AS x, 'é' AS s"), file, DS)
+    assert engine.read([file], "parquet", with_ds=True, options={}).fetchall() == [(1, "é", DS)]
+
+
+def test_no_rows_keep_their_columns(engine: Engine, partition: Path) -> None:
+    file = partition / "r-part-0.parquet"
+    engine.write(pd.DataFrame({"x": pd.Series([], dtype="int64")}), file, DS)
+    assert engine.inspect([file]).rows == (0,)
+    assert engine.inspect([file]).columns == (Column(name="x", type="BIGINT"),)
+
+
+def test_another_ds_in_the_data_is_refused(engine: Engine, partition: Path) -> None:
+    with pytest.raises(JobFailed, match="ds with the value '2013-01-02', but this run writes ds=2013-01-01"):
+        engine.write([{"x": 1, "ds": "2013-01-02"}], partition / "r-part-0.parquet", DS)
+
+
+@pytest.mark.parametrize("data", [3, object(), "text", [1, 2], {}])
+def test_data_of_no_known_kind_is_refused(engine: Engine, partition: Path, data: object) -> None:
+    with pytest.raises(JobFailed, match="cannot write|no columns"):
+        engine.write(data, partition / "r-part-0.parquet", DS)
+
+
+def test_files_that_differ_are_refused(engine: Engine, partition: Path) -> None:
+    files = [partition / "r-part-0.parquet", partition / "r-part-1.parquet"]
+    engine.write([{"x": 1}], files[0], DS)
+    engine.write([{"x": "one"}], files[1], DS)
+    with pytest.raises(JobFailed, match=r"r-part-1.parquet has other columns than r-part-0.parquet"):
+        engine.inspect(files)
+
+
+def test_a_file_that_is_no_parquet_is_named(engine: Engine, partition: Path) -> None:
+    (partition / "x.parquet").write_bytes(b"not parquet at all")
+    with pytest.raises(JobFailed, match=r"x\.parquet"):
+        engine.inspect([partition / "x.parquet"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "format", "options"),
+    [
+        ("a.csv", "x,s\n1,a\n2,b\n", "csv", {}),
+        ("a.csv", "x;s\n1;a\n2;b\n", "csv", {"delim": ";"}),
+        ("a [1]*.json", '{"x": 1, "s": "a"}\n{"x": 2, "s": "b"}\n', "json", {}),
+        ("a.json", '[{"x": 1, "s": "a"}, {"x": 2, "s": "b"}]', "json", {}),
+    ],
+)
+def test_reads_files(
+    engine: Engine, partition: Path, name: str, text: str, format: str, options: dict[str, str]
+) -> None:
+    (partition / name).write_text(text)
+    rows = engine.read([partition / name], format, with_ds=False, options=options)
+    assert rows.fetchall() == [(1, "a"), (2, "b")]
+
+
+def test_a_ds_is_a_string_for_every_reader(engine: Engine, tmp_path: Path) -> None:
+    files = []
+    for ds in ("2013-01-01", "2013-01-02"):
+        folder = tmp_path / f"ds={ds}"
+        folder.mkdir()
+        files.append(folder / "r-part-0.parquet")
+        engine.write([{"x": 1}], files[-1], ds)
+    rows = engine.read(files, "parquet", with_ds=True, options={})
+    assert sorted(rows.fetchall()) == [(1, "2013-01-01"), (1, "2013-01-02")]
+
+
+def test_a_wrong_query_names_the_line(engine: Engine) -> None:
+    with pytest.raises(JobFailed) as caught:
+        engine.sql("SELECT 1\nFROMM x y z")
+    assert caught.value.place == "line 2"
+    assert caught.value.source == "FROMM x y z"
+
+
+def test_expectations_are_counted_in_one_pass_and_null_breaks_them(engine: Engine, partition: Path) -> None:
+    file = partition / "r-part-0.parquet"
+    engine.write([{"x": 1, "s": "a"}, {"x": -1, "s": "b"}, {"x": None, "s": "c"}], file, DS)
+    checks = engine.check(
+        [file], [Expectation(name="positive", constraint="x > 0"), Expectation(name="short", constraint="len(s) = 1")]
+    )
+    assert [(check.name, check.rows, check.violations) for check in checks] == [("positive", 3, 2), ("short", 3, 0)]
+    engine.keep([file], ["x > 0"], partition / "kept.parquet")
+    assert engine.inspect([partition / "kept.parquet"]).rows == (1,)
+
+
+def test_an_invalid_constraint_is_named(engine: Engine, partition: Path) -> None:
+    file = partition / "r-part-0.parquet"
+    engine.write([{"x": 1}], file, DS)
+    with pytest.raises(JobFailed, match=r"expectation 'typo' \(y > 0\)"):
+        engine.check([file], [Expectation(name="typo", constraint="y > 0")])
