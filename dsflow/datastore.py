@@ -89,17 +89,16 @@ class Datastore(Layout):
 
     def _look(self, store: Store, name: str, ds: str) -> tuple[bool, Partition | None]:
         """Look once, and tell whether that is sure: no publish is half done, and nobody changed the files."""
-        manifest = self._manifest(store, name, ds)
         folder = self.target(store, name, ds)
-        if manifest is None:
-            sure = not in_doubt(self, store, name, ds)
-            files = plain_files(folder, deep=store == "raw")
-        else:
+        manifest = self._manifest(store, name, ds)
+        if manifest is not None:
             sure = there(folder, manifest.files)
             files = tuple(folder / file.name for file in manifest.files)
-        if not folder.is_dir():
-            return sure, None
-        return sure, Partition(store, name, ds, folder, files, manifest)
+            return sure, Partition(store, name, ds, folder, files, manifest) if sure or folder.is_dir() else None
+        files = plain_files(folder, deep=store == "raw")
+        found = Partition(store, name, ds, folder, files, None) if folder.is_dir() else None
+        # The first publish of a partition may be under way; one that has ended meanwhile has left a manifest.
+        return not in_doubt(self, store, name, ds) and not self.manifest(store, name, ds).exists(), found
 
     def _look_last(self, store: Store, name: str, ds: str) -> Partition | None:
         """Look when no writer is there, or none that will end soon: what is wrong now stays wrong."""

@@ -199,7 +199,7 @@ class History:
             return sa.URL.create("sqlite", database=str(self._datastore / "job_runs" / "history.db"))
         try:
             url = sa.make_url(self._given_url)
-        except sa.exc.ArgumentError:
+        except (sa.exc.ArgumentError, ValueError):
             raise UsageError("history: not a database URL", "Write it like postgresql://user@host/database.") from None
         family = url.get_backend_name()
         if family not in ("sqlite", "postgresql"):
@@ -209,7 +209,7 @@ class History:
             return url.set(drivername="postgresql+psycopg")
         if not url.database or url.database == ":memory:":
             raise UsageError("history: this URL names no file", "Write it like sqlite:///datastore/history.db.")
-        return url.set(database=str(self._datastore.parent / url.database))
+        return url.set(drivername="sqlite", database=str(self._datastore.parent / url.database))
 
     @property
     def _shown(self) -> str:

@@ -65,6 +65,7 @@ class Kernel:
         self.client: AsyncKernelClient | None = None
         self._folder = folder
         self._ready = ready
+        self._asked = False
 
     @classmethod
     def start(cls, cwd: Path, environment: Mapping[str, str], spec: str = PYTHON) -> Kernel:
@@ -126,17 +127,17 @@ class Kernel:
             grace: Seconds it gets for its exit handlers before it is killed.
         """
         try:
-            if self.client is not None and self.client.channels_running and self._running():
-                self.client.shutdown()
-                self._ended_within(grace)
+            self.ask_to_stop()
+            self._ended_within(grace if self._asked else 0)
         finally:
             self._kill()
             self._close()
 
     def ask_to_stop(self) -> None:
         """Let the kernel begin to end; `stop` then waits for it."""
-        if self.client is not None:
+        if self.client is not None and not self._asked and self._running():
             self.client.shutdown()
+            self._asked = True
 
     def ending(self) -> str:
         """Say how the kernel's process ended, for a message."""
@@ -327,6 +328,9 @@ def _serve(parent: int, report: int, connection_file: Path) -> None:
     os.close(report)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
     app.start()
+    # ipykernel ends its threads in an order in which this one may wait ten seconds for another that is gone.
+    app.control_thread.stop()
+    app.control_thread.join(_GRACE_SECONDS)
 
 
 class _KernelApp(IPKernelApp):  # type: ignore[misc]

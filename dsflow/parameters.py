@@ -74,6 +74,8 @@ def declared_in(source: str, where: str) -> dict[str, Parameter]:
     """
     found: dict[str, Parameter] = {}
     for statement in parse(source, where).body:
+        kind: str | None
+        value: ast.expr | None
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 kind = None

@@ -22,6 +22,7 @@ from typing import Any
 from dsflow import parameters, partitions
 from dsflow.errors import UsageError, did_you_mean
 from dsflow.layout import check_name
+from dsflow.macros import template_names
 from dsflow.masking import is_secret
 from dsflow.model import Expectation, Grain, Input, Kind, Limits, Output, Task
 from dsflow.notebooks import parameters_cell
@@ -61,7 +62,7 @@ class _Draft:
     @property
     def names(self) -> dict[str, Any]:
         """What the names in templates stand for."""
-        return _template_names(self.job, self.moment, self.values)
+        return template_names(self.job, self.moment, self.values)
 
 
 def make_task(
@@ -76,10 +77,9 @@ def make_task(
     Args:
         workspace: Where the job is.
         job: The job.
-        ds: The partition, `today` or `yesterday`; the current partition if absent. For a version '0.1' job it is the
-            first of its positional values, or, where it is the only one, the one that the job calls `ds`.
+        ds: The partition, `today` or `yesterday`; the current partition if absent.
         given: Parameters by name, as text.
-        positional: Further values from behind the job's name.
+        positional: What stood behind the job's name: a date, or the parameters of a version '0.1' job in order.
 
     Raises:
         UsageError: the date, a parameter, a template or the main file is wrong.
@@ -171,7 +171,7 @@ def _draft(
     spec_where = workspace.shown(workspace.jobs / job.name / JOB_SPECS)
     given, ds = dict(asked.given), asked.ds
     if job.legacy:
-        given, ds = _legacy_values(job, asked), None
+        given = _legacy_values(job, asked)
     elif asked.positional:
         if ds is not None or len(asked.positional) > 1:
             raise UsageError(f"{job.name} takes one date", f"Type `dsflow run {job.name} DATE -p NAME=VALUE`.")
@@ -180,24 +180,22 @@ def _draft(
     run_id = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     if not job.legacy:
         return _Draft(job, run_id, partitions.resolve(ds or "today", job.grain), values, {}, spec_where, main_where)
-    today = partitions.resolve("today", job.grain)
+    ds = partitions.resolve(ds or "today", job.grain)
     if "ds" in values:
         values["ds"] = partitions.resolve(str(values["ds"]), job.grain)
-    else:
+    elif asked.ds is None:
         # A job that calls its date differently, or takes none, still says by its sink which partition it is.
-        rough = _Draft(job, run_id, today, values, {}, spec_where, main_where)
+        rough = _Draft(job, run_id, ds, values, {}, spec_where, main_where)
         sink = place_of(_rendered(job.task_specs.get("sink_path"), rough.names, f"{spec_where}: task_specs.sink_path"))
-        today = partitions.resolve(sink.ds, job.grain) if sink else today
-    draft = _Draft(job, run_id, str(values.get("ds", today)), values, {}, spec_where, main_where)
+        ds = partitions.resolve(sink.ds, job.grain) if sink else ds
+    draft = _Draft(job, run_id, str(values.get("ds", ds)), values, {}, spec_where, main_where)
     draft.task_specs.update(_rendered(job.task_specs, draft.names, f"{spec_where}: task_specs"))
     return draft
 
 
 def _legacy_values(job: JobSpec, asked: _Asked) -> dict[str, str]:
-    if asked.ds is not None and not asked.positional and "ds" in job.positional:
-        return {**asked.given, "ds": asked.ds}
-    values = [*([asked.ds] if asked.ds is not None else []), *asked.positional]
-    return parameters.positional(job, values, asked.given)
+    named = {"ds": asked.ds} if asked.ds is not None and "ds" in job.positional else {}
+    return parameters.positional(job, asked.positional, {**named, **asked.given})
 
 
 def _cell(job: JobSpec, main: Path, where: str) -> dict[str, parameters.Parameter]:
@@ -295,50 +293,6 @@ def _limits(job: JobSpec, inputs: Sequence[Input]) -> Limits:
         timeout=seconds(job.run.timeout) if job.run.timeout else None,
         network=reads_url if job.run.network is None else job.run.network,
     )
-
-
-def _template_names(job: JobSpec, moment: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
-    ds, grain = moment["ds"], job.grain
-    shown = {name: _Hidden(name) if is_secret(name) else value for name, value in values.items()}
-    return {
-        **shown,
-        **moment,
-        "ds_nodash": ds.replace("-", ""),
-        "prev_ds": partitions.shift(ds, -1, grain),
-        "next_ds": partitions.shift(ds, 1, grain),
-        "job": job.name,
-        "params": shown,
-        "macros": {
-            "ds_add": lambda day, days: _ds_add(day, days, grain),
-            "ds_format": _ds_format,
-        },
-    }
-
-
-def _ds_add(ds: str, days: int, grain: Grain) -> str:
-    """Do what Airflow's macro does, in steps of the job's own grain."""
-    return partitions.shift(ds, days, grain)
-
-
-def _ds_format(ds: str, read: str, write: str) -> str:
-    """Do what Airflow's macro does: a date in another form."""
-    if re.search(r"%\D?\d", write):
-        raise UsageError(f"{write[:40]!r}: a width is not allowed here")
-    return dt.datetime.strptime(ds, read).strftime(write)
-
-
-class _Hidden:
-    """A secret parameter in a template: what is rendered is recorded, so it must not be rendered."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __str__(self) -> str:
-        raise UsageError(
-            f"parameter {self._name!r} is a secret, and this text is recorded", "Read it in a notebook or a script."
-        )
-
-    __repr__ = __str__
 
 
 def _rendered(value: Any, names: Mapping[str, Any], where: str) -> Any:

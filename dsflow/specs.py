@@ -86,43 +86,61 @@ def load_job(workspace: Workspace, name: str) -> JobSpec:
     return JobSpec.model_construct(**{key: getattr(file, key) for key in JobFile.model_fields}, name=name)
 
 
-def load_template(folder: Path) -> TemplateSpec:
+def load_template(folder: Path, shown: str = "") -> TemplateSpec:
     """Read the spec of a template folder, of version 1 or '0.1'.
+
+    Args:
+        folder: The template.
+        shown: How messages call its file.
 
     Raises:
         SpecError: the file is missing or has mistakes.
     """
     path = folder / TEMPLATE_SPECS
-    shown = f"{folder.name}/{path.name}"
+    shown = shown or f"{folder.name}/{path.name}"
     data = read_mapping(path, shown)
     if _is_legacy(data, "job_name_prefix"):
         return specs_legacy.template_of(_checked(LegacyTemplateFile, data, shown))
     return _checked(TemplateSpec, data, shown, _template_relations(data))
 
 
-def load_service(folder: Path) -> ServiceSpec:
+def load_service(folder: Path, shown: str = "") -> ServiceSpec:
     """Read the spec of a service folder.
+
+    Args:
+        folder: The service.
+        shown: How messages call its file.
 
     Raises:
         SpecError: the file is missing or has mistakes.
     """
     path = folder / SERVICE_SPECS
-    shown = f"{folder.name}/{path.name}"
+    shown = shown or f"{folder.name}/{path.name}"
     return _checked(ServiceSpec, read_mapping(path, shown), shown)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One value of the workspace's settings, where it came from, and whether a person chose it."""
+    """One value of the workspace's settings and where it came from."""
 
     name: str
     value: Any
     origin: str
 
     @property
+    def safe_value(self) -> Any:
+        """The value without passwords."""
+        if isinstance(self.value, tuple):
+            return [hide_passwords(item) for item in self.value]
+        return hide_passwords(self.value) if isinstance(self.value, str) else self.value
+
+    @property
     def shown(self) -> str:
-        """The value as text, without passwords."""
-        return "" if self.value is None else hide_passwords(str(self.value))
+        """The value as one line, without passwords."""
+        value = self.safe_value
+        if isinstance(value, dict):
+            value = [f"{name}: {item}" for name, item in value.items()]
+        return ", ".join(value) if isinstance(value, list) else str(value or "")
 
 
 def settings_of(workspace: Workspace, command_line: Mapping[str, Any] | None = None) -> list[Setting]:
@@ -173,7 +191,7 @@ def _settle(workspace: Workspace, command_line: Mapping[str, Any]) -> tuple[Work
         "command line": {key: value for key, value in command_line.items() if value is not None},
         "environment": {key: value for key, value in environment.items() if value},
         shown: read_mapping(workspace.marker, shown),
-        "default": {**WorkspaceSpec().model_dump(), "history": f"sqlite:///{workspace.datastore}/job_runs/history.db"},
+        "default": WorkspaceSpec().model_dump(),
     }
     # Each layer is checked on its own, so that a mistake is told where it was made.
     _checked(WorkspaceSpec, layers[shown], shown)

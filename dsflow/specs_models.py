@@ -280,9 +280,7 @@ class WorkspaceSpec(Spec):
     )
     engine: Literal["duckdb"] = Field(default="duckdb", description="What computes if a job does not say.")
     image: Image | None = Field(default=None, description="The image of jobs that do not name one.")
-    history: str | None = Field(
-        default=None, description="URL of the runs database; a SQLite file in the datastore if absent."
-    )
+    history: Line = Field(default="sqlite:///datastore/job_runs/history.db", description="URL of the database of runs.")
     templates: tuple[Line, ...] = Field(default=(), description="More templates: folders or git URLs.")
     ports: dict[Annotated[str, _name("service")], Port] = Field(default={}, description="The port of each service.")
     base_image: Image | None = Field(default=None, description="The image that dsflow's own images are built on.")

@@ -30,7 +30,9 @@ class Source:
     origin: str
 
 
-def all_templates(workspace: Workspace, configured: Iterable[str]) -> tuple[dict[str, Source], list[DsflowError]]:
+def all_templates(
+    workspace: Workspace, configured: Iterable[str], *, fresh: bool = False
+) -> tuple[dict[str, Source], list[DsflowError]]:
     """Give every template by name, sorted, and the sources that cannot be had right now.
 
     The workspace's own templates come before those of the sources in `dsflow.yml`, and these before dsflow's own.
@@ -38,13 +40,14 @@ def all_templates(workspace: Workspace, configured: Iterable[str]) -> tuple[dict
     Args:
         workspace: The workspace.
         configured: Folders (relative to the workspace) and git URLs from `templates:` in `dsflow.yml`.
+        fresh: Fetch git repositories again that were fetched before.
     """
     folders = [(folder / "jobs", workspace.shown(folder / "jobs")) for folder in workspace.template_folders()]
     own = [entry for entry in folders if entry[0].is_relative_to(workspace.root)]
     problems: list[DsflowError] = []
     for reference in configured:
         try:
-            own.append((_configured(workspace, reference), reference))
+            own.append((_configured(workspace, reference, fresh), reference))
         except DsflowError as error:
             problems.append(error)
     found: dict[str, Source] = {}
@@ -133,9 +136,9 @@ def _clone(url: str, target: Path) -> None:
         Path(aside, "new").rename(target)
 
 
-def _configured(workspace: Workspace, reference: str) -> Path:
+def _configured(workspace: Workspace, reference: str, fresh: bool) -> Path:
     if is_git(reference):
-        return fetch(reference, fresh=False)
+        return fetch(reference, fresh=fresh)
     folder = workspace.root / Path(reference).expanduser()
     if not folder.is_dir():
         raise UsageError(f"dsflow.yml: templates: there is no folder {reference}")

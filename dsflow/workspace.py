@@ -39,7 +39,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def package_folder(name: str) -> Path:
-    """Give a folder that dsflow brings along (`templates`, `docker`): in the wheel, beside the package in a checkout."""
+    """Give a folder that comes with dsflow (`templates`, `docker`): in a wheel, or beside the package in a checkout."""
     inside = _PACKAGE / name
     return inside if inside.is_dir() else _PACKAGE.parent / name
 

@@ -94,17 +94,16 @@ def test_remove_tree_on_a_link_removes_the_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_a_sentence_with_the_space_that_is_left(tmp_path: Path, code: int) -> None:
-    with pytest.raises(EnvironmentMissing, match=r"the disk is full: [\d.]+ MB of [\d.]+ MB") as caught:
-        with durable.explained(tmp_path):
-            raise OSError(code, "full")
+    full = pytest.raises(EnvironmentMissing, match=r"the disk is full: [\d.]+ MB of [\d.]+ MB")
+    with full as caught, durable.explained(tmp_path):
+        raise OSError(code, "full")
     assert str(tmp_path) in caught.value.message
     assert caught.value.exit_code == 4
 
 
 def test_what_may_not_be_written_is_a_sentence_with_the_path(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentMissing, match="Permission denied: /x/y"):
-        with durable.explained(tmp_path):
-            raise PermissionError(errno.EACCES, "Permission denied", "/x/y")
+    with pytest.raises(EnvironmentMissing, match="Permission denied: /x/y"), durable.explained(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied", "/x/y")
 
 
 def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:

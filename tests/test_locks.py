@@ -25,9 +25,9 @@ def path(tmp_path: Path) -> Path:
 
 def test_the_second_taker_is_refused_and_told_who_has_it(path: Path) -> None:
     with lock(path, "run 1 (pid 5 on here)"):
-        with pytest.raises(PartitionLocked, match=r"ds=1 is being written by run 1 \(pid 5 on here\)") as caught:
-            with lock(path, "run 2", "ds=1"):
-                pytest.fail("two have the lock")
+        refused = pytest.raises(PartitionLocked, match=r"ds=1 is being written by run 1 \(pid 5 on here\)")
+        with refused as caught, lock(path, "run 2", "ds=1"):
+            pytest.fail("two have the lock")
         assert caught.value.exit_code == 5
         with pytest.raises(PartitionLocked), lock(path, "run 3"):
             pytest.fail("a refused taker has released the lock")

@@ -142,6 +142,11 @@ def killed_at(step: int, action: Callable[[Callable[[Swap], Swap]], object]) -> 
     return code == KILLED
 
 
+def publish_killed_at(step: int, version: Version, datastore: Datastore, swap: Swap = exchange) -> bool:
+    """Publish in a child that dies at its `step`-th change to the disk; tell whether it died."""
+    return killed_at(step, lambda mortal: version.publish(datastore, mortal(swap)))
+
+
 @contextmanager
 def failing_at(step: int, error: Callable[[], BaseException]) -> Iterator[Callable[[], bool]]:
     """Let the `step`-th change to the disk raise an error; gives a function that tells whether it came to that."""

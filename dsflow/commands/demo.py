@@ -80,8 +80,6 @@ def _show(context: Context, finished: Sequence[RunFinished], first: list[str]) -
     workspace, console = context.workspace, context.console
     columns, rows = _worst_hours(workspace)
     page = workspace.datastore / finished[-1].task.folder / "index.html"
-    on_path = shutil.which("dsflow") is not None
-    following = [*first, *([] if on_path else ["source init.sh"])]
     commands = ["dsflow open", "dsflow runs", f"dsflow run {SAMPLE_DASHBOARD}"]
     if context.json:
         console.document(
@@ -98,8 +96,16 @@ def _show(context: Context, finished: Sequence[RunFinished], first: list[str]) -
     console.line(f"\nTable {SAMPLE_TABLE}, the hours with the longest delays:\n")
     console.table(columns, rows)
     console.line(f"\nThe page of the last run: {page}\n\nNext:")
-    for command in following + commands:
+    for command in [*_way_there(), *first, *commands]:
         console.line(f"  {command}")
+
+
+def _way_there() -> list[str]:
+    """What has to be typed first where `dsflow` is not on PATH, as after `bash init.sh --demo`."""
+    from dsflow.workspace import package_folder
+
+    script = package_folder("init.sh")
+    return [f"source {shlex.quote(str(script))}"] if script.is_file() and not shutil.which("dsflow") else []
 
 
 def _worst_hours(workspace: Workspace) -> tuple[list[str], list[list[str]]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dsflow.commands.context import Context
-from dsflow.errors import DsflowError, UsageError
+from dsflow.errors import DsflowError, EnvironmentMissing, UsageError
 
 if TYPE_CHECKING:
     from dsflow.specs import TemplateSpec
@@ -29,6 +29,7 @@ _EXAMPLE = "dsflow generate-job download_file my_dataset"
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
 @click.option("--force", is_flag=True, help="Replace the files of a job that exists.")
 @click.option("-y", "--no-input", is_flag=True, help="Ask nothing; take the defaults.")
+@click.option("--update", is_flag=True, help="Fetch the git repositories named in dsflow.yml again.")
 @click.pass_obj
 def generate_job(
     context: Context,
@@ -39,6 +40,7 @@ def generate_job(
     dry_run: bool,
     force: bool,
     no_input: bool,
+    update: bool,
 ) -> None:
     """Make job NAME from a TEMPLATE; without arguments, list the templates.
 
@@ -47,7 +49,7 @@ def generate_job(
     """
     from dsflow.template_sources import all_templates, find_template
 
-    known, problems = all_templates(context.workspace, context.settings.templates)
+    known, problems = all_templates(context.workspace, context.settings.templates, fresh=update)
     for problem in problems:
         context.console.note(f"warning: {problem.message}")
     if template is None:
@@ -58,7 +60,12 @@ def generate_job(
         raise UsageError(f"generate-job {template}: the NAME is missing", f"Usage: {_USAGE}")
     asking = not (given or no_input) and sys.stdin.isatty()
     order = _order(context, source, name, given, sample, asking=asking)
-    _make(context, order, dry_run=dry_run, force=force)
+    try:
+        _make(context, order, dry_run=dry_run, force=force)
+    except BrokenPipeError:  # whoever reads our lines has seen enough
+        raise
+    except OSError as error:
+        raise EnvironmentMissing(f"cannot write {error.filename or 'jobs/'}: {error.strerror}") from error
 
 
 def _list(context: Context, known: dict[str, Source]) -> None:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 @click.group(invoke_without_command=True, subcommand_metavar="[show RUN | rebuild]")
 @click.option("--job", shell_complete=complete_jobs, help="Only runs of this job.")
 @click.option("--ds", help="Only runs for this partition.")
-@click.option("--status", type=click.Choice([RUNNING, *Status]), help="Only such runs.")
+@click.option("--status", type=click.Choice([RUNNING, *map(str, Status)]), help="Only such runs.")
 @click.option("--since", type=click.DateTime(), metavar="DATE", help="Only runs that started then or later.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many, the newest.")
 @click.pass_context
@@ -60,7 +60,9 @@ def show(context: Context, run: str) -> None:
     task, outcome = _load(Task, folder / "task.json"), _load(Outcome, folder / "outcome.json")
     if context.json:
         parts = {"run": record, "task": task, "outcome": outcome}
-        context.console.document({name: part and dataclasses.asdict(part) for name, part in parts.items()})
+        # An outcome that failed is falsy.
+        documents = {name: None if part is None else dataclasses.asdict(part) for name, part in parts.items()}
+        context.console.document(documents)
     else:
         _show(context, record, task, outcome)
 
@@ -96,10 +98,10 @@ def _row(record: Record) -> list[str]:
 
 def _show(context: Context, record: Record, task: Task | None, outcome: Outcome | None) -> None:
     console = context.console
-    _facts(console, _head(context, record, task))
+    _facts(console, _head(context, record, task, outcome))
     if task is not None:
         values = {**task.parameters, **dict.fromkeys(task.secret_parameters, MASK)}
-        _facts(console, [(f"{name} =", _value(value)) for name, value in values.items()], title="Parameters")
+        _facts(console, [(name, _value(value)) for name, value in values.items()], title="Parameters")
     if outcome is None:
         return
     _table(console, "Inputs", ["name", "source", "ds", "rows", "bytes", "hash"], map(_input, outcome.inputs))
@@ -112,10 +114,11 @@ def _show(context: Context, record: Record, task: Task | None, outcome: Outcome 
     _table(console, "Checks", ["expectation", "every row", "action", "rows", "violations"], checks)
 
 
-def _head(context: Context, record: Record, task: Task | None) -> list[tuple[str, str]]:
+def _head(context: Context, record: Record, task: Task | None, outcome: Outcome | None) -> list[tuple[str, str]]:
     ending = "" if record.exit_code in (None, 0) else f", exit code {record.exit_code}"
     took = "" if record.seconds is None else f", took {show_seconds(record.seconds)}"
     reason = task.facts.runtime_reason if task else ""
+    failure = outcome.failure if outcome is not None else None
     facts = [
         ("run", record.run_id),
         ("job", record.job),
@@ -126,6 +129,7 @@ def _head(context: Context, record: Record, task: Task | None) -> list[tuple[str
         ("image", record.image),
         ("git", record.git_revision),
         ("error", record.error),
+        ("place", f"{failure.place}: {failure.source}".strip(": ") if failure else ""),
         ("folder", context.workspace.shown(context.history.folder(record))),
     ]
     return [(name, value) for name, value in facts if value]

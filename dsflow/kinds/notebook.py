@@ -167,7 +167,9 @@ class _Execution:
         manager.notebook_start()
         try:
             self._client(manager).execute()
+            # It takes a while to end, in which the libraries for the page are loaded.
             self._kernel.ask_to_stop()
+            _load_exporter()
             manager.notebook_complete()
             self._accept_exit()
         except DeadKernelError:
@@ -316,6 +318,11 @@ def _line_of(notebook: Any, number: int, line: int) -> str:
 
 def _plain(text: str) -> str:
     return _ANSI.sub("", text)
+
+
+def _load_exporter() -> None:
+    with _without_garbage_collection():
+        import nbconvert.exporters.html  # noqa: F401
 
 
 def _exported(notebook: Any) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from dsflow.model import Task
 from dsflow.runtimes.contract import Ending, Folders, Needs, Place

@@ -6,7 +6,7 @@ SELECT
     count(*) - count(flights.dep_delay) AS cancelled,
     round(avg(flights.dep_delay), 1) AS mean_dep_delay,
     any_value(weather.temp) AS temp,
-    any_value(weather.wind_speed) AS wind_speed,
+    round(any_value(weather.wind_speed), 1) AS wind_speed,
     any_value(weather.precip) AS precip,
     any_value(weather.visib) AS visib
 FROM flights

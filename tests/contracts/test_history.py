@@ -7,6 +7,7 @@ import datetime as dt
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -56,7 +57,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
         wait_for(url)
         yield url
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # PostgreSQL's word for: disconnect everybody and end
         server.wait(30)
         shutil.rmtree(folder)
 

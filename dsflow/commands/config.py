@@ -1,0 +1,21 @@
+"""`dsflow config`."""
+
+from __future__ import annotations
+
+import click
+
+from dsflow.commands.context import Context
+
+
+@click.command()
+@click.option("--runtime", type=click.Choice(["auto", "process", "docker"]), help="As with `dsflow run`.")
+@click.pass_obj
+def config(context: Context, runtime: str | None) -> None:
+    """Show every setting and where it came from: command line, environment, dsflow.yml, or default."""
+    from dsflow.specs import settings_of
+
+    settings = settings_of(context.workspace, {"runtime": runtime})
+    if context.json:
+        context.console.document({s.name: {"value": s.safe_value, "origin": s.origin} for s in settings})
+    else:
+        context.console.table(["setting", "value", "origin"], [[s.name, s.shown, s.origin] for s in settings])

@@ -1,0 +1,19 @@
+"""`dsflow schema`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dsflow.commands.context import Context
+
+
+@click.command()
+@click.argument("name", type=click.Choice(["job", "template", "service", "workspace"]))
+@click.pass_obj
+def schema(context: Context, name: Any) -> None:
+    """Print the JSON schema of job_specs.yaml, template_specs.yaml, service.yaml or dsflow.yml."""
+    from dsflow.specs import json_schema
+
+    context.console.document(json_schema(name))

@@ -1,0 +1,35 @@
+"""`dsflow validate`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from dsflow.commands.completion import jobs as complete_jobs
+from dsflow.commands.context import Context
+from dsflow.errors import UsageError
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_complete=complete_jobs)
+@click.pass_context
+def validate(ctx: click.Context, jobs: tuple[str, ...]) -> None:
+    """Check JOBs, or everything: specs, templates, SQL, notebooks and settings. Nothing is run."""
+    from dsflow.validation import mistakes_of_job, mistakes_of_workspace
+
+    context: Context = ctx.obj
+    names = list(jobs) or context.workspace.job_names()
+    found = [] if jobs else mistakes_of_workspace(context.workspace)
+    for name in names:
+        found += mistakes_of_job(context.workspace, name)
+    if context.json:
+        mistakes = [dataclasses.asdict(mistake) for mistake in found]
+        context.console.document({"valid": not found, "jobs": names, "mistakes": mistakes})
+    for mistake in found:
+        context.console.line(mistake.message)
+        if mistake.hint:
+            context.console.line(f"  {mistake.hint}")
+    count = f"{len(names)} job{'' if len(names) == 1 else 's'}"
+    context.console.line(f"{len(found) or 'no'} mistake{'' if len(found) == 1 else 's'} in {count}")
+    ctx.exit(UsageError.exit_code if found else 0)

@@ -1,0 +1,72 @@
+"""Finds every mistake in the files of a workspace without running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from dsflow import partitions
+from dsflow.errors import UsageError
+from dsflow.notebooks import parse
+from dsflow.plan import main_file, make_task
+from dsflow.queries import check_condition
+from dsflow.specs import JobSpec, SpecError, load_job, load_service, load_template, load_workspace
+from dsflow.specs_yaml import read_text
+from dsflow.workspace import JOB_SPECS, SERVICE_SPECS, TEMPLATE_SPECS, Workspace
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake, in one sentence that says where it is. `job` is empty for files of the whole workspace."""
+
+    job: str
+    message: str
+    hint: str = ""
+
+
+def mistakes_of_job(workspace: Workspace, name: str) -> list[Mistake]:
+    """Give the mistakes of one job: its spec, its main file, its templates, its SQL, its expectations."""
+    found: list[Mistake] = []
+    specs: list[JobSpec] = []
+    found += _tried(name, lambda: specs.append(load_job(workspace, name)))
+    for job in specs:
+        found += _tried(name, partial(_make_sample, workspace, job))
+        found += _tried(name, partial(_check_code, workspace, job))
+        where = f"{workspace.shown(workspace.jobs / name / JOB_SPECS)}: expectations"
+        for expectation in job.expectations:
+            place = f"{where}: {expectation.name!r}"
+            found += _tried(name, partial(check_condition, expectation.constraint, "duckdb", place))
+    return list(dict.fromkeys(found))
+
+
+def mistakes_of_workspace(workspace: Workspace) -> list[Mistake]:
+    """Give the mistakes of `dsflow.yml` and of the workspace's own templates and services."""
+    found = _tried("", lambda: load_workspace(workspace))
+    for path in sorted(workspace.root.glob(f"templates/*/*/{TEMPLATE_SPECS}")):
+        found += _tried("", partial(load_template, path.parent, workspace.shown(path)))
+    for path in sorted(workspace.root.glob(f"docker/*/{SERVICE_SPECS}")):
+        found += _tried("", partial(load_service, path.parent, workspace.shown(path)))
+    return found
+
+
+def _make_sample(workspace: Workspace, job: JobSpec) -> None:
+    """Make a task for today; where a '0.1' job takes parameters without defaults, a date is as good as anything."""
+    make_task(workspace, job, None, {}, [partitions.resolve("today", job.grain)] * len(job.positional))
+
+
+def _check_code(workspace: Workspace, job: JobSpec) -> None:
+    if job.kind in ("script", "dashboard"):
+        path = workspace.job_folder(job.name) / main_file(workspace, job)
+        if path.suffix == ".py":
+            parse(read_text(path, workspace.shown(path)), workspace.shown(path))
+
+
+def _tried(job: str, check: Callable[[], object]) -> list[Mistake]:
+    try:
+        check()
+    except SpecError as error:
+        return [Mistake(job, message) for message in error.mistakes]
+    except UsageError as error:
+        return [Mistake(job, error.message, error.hint)]
+    return []
