@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from dsflow.engines.contract import Engine
 from dsflow.engines.registry import open_engine
 from dsflow.errors import DsflowError, JobFailed, UsageError, did_you_mean
 from dsflow.inputs import location, partitions_of, rows_of, used
-from dsflow.model import Input, Task
+from dsflow.model import Input, InputUsed, Task
 from dsflow.partitions import ds_of, window
 from dsflow.queries import sources_of
 
@@ -47,6 +47,7 @@ class _Context:
     run_folder: Path | None
     staging: Path
     engine: Engine
+    recorded: set[InputUsed] = field(default_factory=set)
 
     @property
     def datastore(self) -> Datastore:
@@ -238,7 +239,10 @@ def _record(context: _Context, asked: Input, partitions: list[Partition]) -> Non
     """Leave a line per partition for the shim, which puts it into the run's record."""
     if context.run_folder is None:
         return
-    lines = [model.to_json(entry, indent=None) + "\n" for entry in used(asked, partitions)]
+    # A dashboard asks the same again and again.
+    entries = [entry for entry in used(asked, partitions) if entry not in context.recorded]
+    context.recorded.update(entries)
+    lines = [model.to_json(entry, indent=None) + "\n" for entry in entries]
     with open(context.run_folder / "reads.jsonl", "a", encoding="utf-8") as file:
         file.write("".join(lines))
 

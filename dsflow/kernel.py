@@ -15,6 +15,7 @@ import atexit
 import contextlib
 import contextvars
 import ctypes
+import faulthandler
 import gc
 import io
 import logging
@@ -48,6 +49,7 @@ _GRACE_SECONDS = 5.0
 # A socket's path must fit into 108 bytes, and jupyter_client adds `-1` to `-5`.
 _LONGEST_FOLDER = 80
 _PR_SET_PDEATHSIG = 1
+_LAST_LINES = 60
 
 
 class Kernel:
@@ -150,16 +152,17 @@ class Kernel:
                 return f"killed by {signal.Signals(-code).name}"
         return f"exit code {code}"
 
-    def last_words(self) -> list[str]:
-        """Give the lines it printed outside of any cell, such as a crash report of the interpreter."""
+    def last_words(self) -> str:
+        """Give the end of what it printed past its cells, such as the report of a crashed interpreter."""
         with contextlib.suppress(OSError):
-            return (self._folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-        return []
+            lines = (self._folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+            return "\n".join(lines[-_LAST_LINES:])
+        return ""
 
     def _await_report(self, ready: int) -> None:
         readable, _, _ = select.select([ready], [], [], _START_SECONDS)
         if not (readable and os.read(ready, 1)):
-            raise KernelDied(f"the kernel did not start ({self.ending()})", traceback="\n".join(self.last_words()))
+            raise KernelDied(f"the kernel did not start ({self.ending()})", traceback=self.last_words())
 
     async def _answered(self) -> None:
         """Wait for one question to be answered in full: then the kernel hears us, and we hear everything it says."""
@@ -167,7 +170,7 @@ class Kernel:
         deadline = time.monotonic() + _START_SECONDS
         while not await _heard(self.client, self.client.kernel_info()):
             if not self._running() or time.monotonic() > deadline:
-                raise KernelDied(f"the kernel did not start ({self.ending()})", traceback="\n".join(self.last_words()))
+                raise KernelDied(f"the kernel did not start ({self.ending()})", traceback=self.last_words())
 
     def _running(self) -> bool:
         return _process(self.manager).poll() is None
@@ -364,7 +367,8 @@ def _forget_files(report: int, log: Path) -> None:
     os.dup2(nothing, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    os.close(output)
+    # Stays open, for this: a crash of the interpreter tells where it happened.
+    faulthandler.enable(output)
     sys.stdin = sys.__stdin__ = open(0, closefd=False, encoding="utf-8")
     for name in ("stdout", "stderr"):
         stream = io.TextIOWrapper(

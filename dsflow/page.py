@@ -84,7 +84,7 @@ def preview_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
     lines = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    title = f"First {len(rows)} rows" if rows else "No rows"
+    title = f"First rows ({len(rows)})" if rows else "No rows"
     return (
         f'<div class="preview"><h3>{title}</h3><div class="wide"><table class="dataframe">'
         f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div></div>"
@@ -118,11 +118,11 @@ def _facts(task: Task) -> list[tuple[str, str]]:
         ("Engine", task.engine),
         ("Image", facts.image),
         ("Image digest", facts.image_id),
-        ("Environment", facts.lock_hash),
+        ("Environment", (facts.lock_hash or "")[:16]),
         ("Git revision", facts.git_revision),
         ("dsflow", facts.dsflow_version),
         ("Host", f"{facts.user}@{facts.host}" if facts.user and facts.host else facts.host),
-        ("Interval", f"{task.start} to {task.end}"),
+        ("Interval", f"{task.start} to {task.end}".replace("T", " ")),
     ]
     return [(name, value) for name, value in named if value]
 

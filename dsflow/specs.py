@@ -180,7 +180,7 @@ def json_schema(name: SchemaName) -> dict[str, Any]:
 
 def hide_passwords(url: str) -> str:
     """Give a URL (or any text) with its password, and parameters named like secrets, replaced by `***`."""
-    url = re.sub(r"(://[^:/@\s]*:)[^/\s]*@", rf"\1{MASK}@", url)
+    url = re.sub(r"(://[^:/@\s]*:)\S*@", rf"\1{MASK}@", url)
     return re.sub(r"([?&]([^=&\s]+)=)[^&\s]*", lambda m: m[1] + MASK if is_secret(m[2]) else m[0], url)
 
 

@@ -70,7 +70,8 @@ def read_mapping(path: Path, shown: str) -> dict[str, Any]:
                 raise _at(shown, event.start_mark, f"nested more than {_DEEPEST} levels deep")
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        raise _at(shown, error.problem_mark or error.context_mark, f"not valid YAML: {error.problem}") from None
+        problem = str(error.problem).removeprefix("but ")
+        raise _at(shown, error.problem_mark or error.context_mark, f"not valid YAML: {problem}") from None
     except (yaml.YAMLError, ValueError) as error:
         reason = getattr(error, "reason", None) or "a character that YAML does not allow"
         raise SpecError([f"{shown}: not valid YAML: {reason}"]) from None
@@ -152,15 +153,21 @@ class _Values:
         return key
 
     def _scalar(self, node: yaml.Node) -> Any:
-        text = node.value
+        text = str(node.value)
         kind = node.tag.removeprefix(_TAG)
         try:
-            if kind in ("int", "float"):
-                return int(text) if kind == "int" else float(text)
-            if kind in ("str", "null", "bool"):
-                return {"str": text, "null": None, "bool": text.lower() == "true"}[kind]
-        except (TypeError, ValueError):
-            raise _at(self._shown, node.start_mark, f"{short(text)} is not a number") from None
+            match kind:
+                case "str" | "null":
+                    return text if kind == "str" else None
+                case "bool":
+                    return {"true": True, "false": False}[text.lower()]
+                case "int":
+                    return int(text)
+                case "float":
+                    return float(text)
+        except (KeyError, ValueError):
+            wanted = "true or false" if kind == "bool" else "a number"
+            raise _at(self._shown, node.start_mark, f"{short(text)} is not {wanted}") from None
         raise _at(self._shown, node.start_mark, f"the tag {short(kind)} is not allowed")
 
 

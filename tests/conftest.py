@@ -16,6 +16,8 @@ import pytest
 from dsflow import cli
 from dsflow.workspace import Workspace
 
+pytest_plugins = ["tests.docker_engine"]
+
 Tree = Mapping[str, str | bytes]
 MakeWorkspace = Callable[[Tree], Workspace]
 

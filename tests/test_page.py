@@ -194,7 +194,7 @@ def test_markup_in_any_text_of_a_run_stays_text(outcome: Outcome) -> None:
 
 def test_a_preview_escapes_names_and_values() -> None:
     html = page.preview_table((HOSTILE,), [(HOSTILE,), ("x",)])
-    assert seen(html).startswith("First 2 rows")
+    assert seen(html).startswith("First rows (2)")
     assert "<script" not in html
     assert "No rows" in page.preview_table(("a",), [])
 

@@ -31,6 +31,7 @@ from tests.versions import (
     fork,
     killed_at,
     left_over,
+    no_exchange,
     on_disk,
     publish_killed_at,
     until,
@@ -44,14 +45,9 @@ def datastore(tmp_path: Path) -> Datastore:
     return Datastore(tmp_path / "data")
 
 
-@pytest.fixture(params=SWAPS)
-def swap(request: pytest.FixtureRequest) -> Swap:
-    return SWAPS[request.param]
-
-
-@pytest.mark.parametrize("store", ["table", "raw"])
+@pytest.mark.parametrize(("store", "swap"), [("table", exchange), ("raw", exchange), ("table", no_exchange)])
 def test_a_run_killed_at_any_step_leaves_the_old_version_or_the_new(
-    datastore: Datastore, swap: Swap, store: Store
+    datastore: Datastore, store: Store, swap: Swap
 ) -> None:
     old = Version(1, store)
     old.publish(datastore)

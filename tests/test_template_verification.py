@@ -91,12 +91,26 @@ def _check_files(expected: Path, workspace: Workspace) -> None:
 def _check_dashboard(job: str, expected: dict[str, Any]) -> None:
     with _served(job) as address:
         assert _get(f"{address}/healthz") == "ok"
-        assert f"<title>{expected['title']}</title>" in _get(address)
+        document = _get(address)
+        assert f"<title>{expected['title']}</title>" in document
+        assert "//" not in document.replace(f"{address}/", ""), "nothing comes from elsewhere"
         page = _get(f"{address}/_dash-layout")
         assert [text for text in expected["page"] if json.dumps(text) not in page] == []
         figure = _figure(address)
         shown = {axis: figure["data"][0][axis] for axis in ("x", "y")}
         assert shown == expected["chart"]
+
+
+def test_a_dashboard_of_a_table_that_is_not_there_says_so(
+    make_workspace: MakeWorkspace, dsflow: Callable[..., Screen]
+) -> None:
+    make_workspace({})
+    dsflow("generate-job", "plotly_dash_app", "rain", "--set", "y_axis=rain_mm")
+    with _served("dashboard-rain") as address:
+        assert "Table rain cannot be read" in _get(f"{address}/_dash-layout")
+        title = _figure(address)["layout"]["title"]["text"]
+        assert "rain" in title
+        assert _get(f"{address}/healthz") == "ok"
 
 
 @contextmanager

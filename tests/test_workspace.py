@@ -20,7 +20,8 @@ class TestFind:
         assert Workspace.find(workspace.root / "jobs" / "rain") == workspace
 
     def test_the_current_folder_is_where_it_starts(self, make_workspace: MakeWorkspace) -> None:
-        assert Workspace.find() == make_workspace({})
+        workspace = make_workspace({})
+        assert Workspace.find() == workspace
 
     def test_dsflow_workspace_names_another(
         self, make_workspace: MakeWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -71,13 +72,6 @@ class TestJobs:
         (workspace.jobs / "rain").symlink_to(tmp_path / "elsewhere")
         with pytest.raises(UsageError, match="leaves the workspace"):
             workspace.job_folder("rain")
-
-    def test_a_link_in_a_circle_is_refused(self, make_workspace: MakeWorkspace) -> None:
-        workspace = make_workspace({})
-        (workspace.jobs / "rain").mkdir()
-        (workspace.jobs / "rain" / "job_specs.yaml").symlink_to("job_specs.yaml")
-        with pytest.raises(UsageError):
-            workspace.job_folder("rain") and (workspace.jobs / "rain" / "job_specs.yaml").read_text()
 
 
 @pytest.mark.parametrize("name", ["create-table-meteo_agg", "_x", "2026", "a.b", "x" * 100])

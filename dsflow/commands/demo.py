@@ -80,7 +80,7 @@ def _show(context: Context, finished: Sequence[RunFinished], first: list[str]) -
     workspace, console = context.workspace, context.console
     columns, rows = _worst_hours(workspace)
     page = workspace.datastore / finished[-1].task.folder / "index.html"
-    commands = ["dsflow open", "dsflow runs", f"dsflow run {SAMPLE_DASHBOARD}"]
+    commands = [*_way_there(), *first, "dsflow open", "dsflow runs", f"dsflow run {SAMPLE_DASHBOARD}"]
     if context.json:
         console.document(
             {
@@ -96,7 +96,7 @@ def _show(context: Context, finished: Sequence[RunFinished], first: list[str]) -
     console.line(f"\nTable {SAMPLE_TABLE}, the hours with the longest delays:\n")
     console.table(columns, rows)
     console.line(f"\nThe page of the last run: {page}\n\nNext:")
-    for command in [*_way_there(), *first, *commands]:
+    for command in commands:
         console.line(f"  {command}")
 
 

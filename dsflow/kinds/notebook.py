@@ -71,8 +71,6 @@ def run(work: Work) -> None:
         _Execution(work, kernel, notebook).run()
     finally:
         kernel.stop()
-        for line in kernel.last_words():
-            work.say(line)
 
 
 def body(work: Work) -> str:
@@ -174,7 +172,8 @@ class _Execution:
             self._accept_exit()
         except DeadKernelError:
             self._mark_failed()
-            raise KernelDied(f"the kernel died: {self._kernel.ending()}", place=self._place()) from None
+            said = self._kernel.last_words()
+            raise KernelDied(f"the kernel died: {self._kernel.ending()}", place=self._place(), traceback=said) from None
         except BaseException:
             self._mark_failed()
             self._kernel.interrupt()
