@@ -31,7 +31,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "generate-job": ("dsflow.commands.generate_job:generate_job", "Make a job from a template"),
         "generate-adhoc": ("dsflow.commands.generate_adhoc:generate_adhoc", "Fetch data and open it in a notebook"),
         "infer-schema": ("dsflow.commands.infer_schema:infer_schema", "Show the columns and types of a data file"),
-        "transform-notebook": ("dsflow.commands.transform_notebook:transform_notebook", "Turn a notebook into text and back"),
+        "transform-notebook": (
+            "dsflow.commands.transform_notebook:transform_notebook",
+            "Turn notebooks into text, or back",
+        ),
         "validate": ("dsflow.commands.validate:validate", "Check jobs and settings without running anything"),
         "render": ("dsflow.commands.render:render", "Show a job for a date with everything filled in"),
         "schema": ("dsflow.commands.schema:schema", "Print the JSON schema of a file, for editors"),
@@ -70,7 +73,9 @@ class _Commands(click.Group):
         path = _external(ctx).get(cmd_name)
         return _external_command(cmd_name, path) if path else None
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
             guess = did_you_mean(name, self.list_commands(ctx))
@@ -201,5 +206,3 @@ def _bug(console: Console, error: Exception) -> int:
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Entry point: run the command line and exit."""
     sys.exit(run(args))
-
-

@@ -104,7 +104,7 @@ class Console:
 
 
 def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() or char in "\n" else "�" for char in text)
+    return "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
 
 
 def _write(stream: IO[str], text: str) -> None:

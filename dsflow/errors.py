@@ -5,6 +5,9 @@ A message is one sentence that names the place; a hint is the next thing to type
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class DsflowError(Exception):
     """A failure that dsflow expected and can explain.
@@ -19,9 +22,7 @@ class DsflowError(Exception):
 
     exit_code = 1
 
-    def __init__(
-        self, message: str, hint: str = "", *, place: str = "", source: str = "", traceback: str = ""
-    ) -> None:
+    def __init__(self, message: str, hint: str = "", *, place: str = "", source: str = "", traceback: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -43,9 +44,19 @@ class UsageError(DsflowError):
 
 
 class ExpectationFailed(DsflowError):
-    """Staged rows broke an expectation whose action is `fail`; nothing was published."""
+    """Staged rows broke an expectation whose action is `fail`; nothing was published.
+
+    Args:
+        message: As for every error.
+        hint: As for every error.
+        checks: The verdicts on all expectations of the run.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, hint: str = "", *, checks: Sequence[Any] = ()) -> None:
+        super().__init__(message, hint)
+        self.checks = tuple(checks)
 
 
 class EnvironmentMissing(DsflowError):

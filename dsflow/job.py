@@ -26,6 +26,7 @@ from dsflow.errors import DsflowError, JobFailed, UsageError, did_you_mean
 from dsflow.inputs import location, partitions_of, rows_of, used
 from dsflow.model import Input, InputUsed, Task
 from dsflow.partitions import ds_of, window
+from dsflow.quantities import show_count
 from dsflow.queries import sources_of
 
 # What the module offers as plain names, taken from the current task.
@@ -64,7 +65,21 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"`job` has no {name!r}{did_you_mean(name, __all__)}")
 
 
-__all__ = ["ds", "end", "load_tables", "params", "read", "run_id", "sink", "source", "sql", "start", "table", "tables", "write"]
+__all__ = [
+    "ds",
+    "end",
+    "load_tables",
+    "params",
+    "read",
+    "run_id",
+    "sink",
+    "source",
+    "sql",
+    "start",
+    "table",
+    "tables",
+    "write",
+]
 
 
 def read(name: str) -> Any:
@@ -165,7 +180,7 @@ def write(data: Any) -> None:
     if context.run_folder is None:
         rows = sum(context.engine.inspect([path]).rows)
         print(
-            f"By hand: {rows:,} rows are fit to be written; nothing was published.\n"
+            f"By hand: {show_count(rows, 'row')} could be written; nothing was published.\n"
             f"`dsflow run {context.task.job} {context.task.ds}` publishes."
         )
 

@@ -209,7 +209,10 @@ async def _heard(client: AsyncKernelClient, request: str) -> bool:
     with contextlib.suppress(Empty):
         while True:
             message = await client.get_iopub_msg(timeout=0.1)
-            if message["parent_header"].get("msg_id") == request and message["content"].get("execution_state") == "idle":
+            if (
+                message["parent_header"].get("msg_id") == request
+                and message["content"].get("execution_state") == "idle"
+            ):
                 return True
     return False
 
@@ -218,7 +221,7 @@ def _private_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="dsflow-"))
     if len(str(folder)) > _LONGEST_FOLDER:
         folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="dsflow-", dir="/tmp"))  # noqa: S108
+        folder = Path(tempfile.mkdtemp(prefix="dsflow-", dir="/tmp"))
     return folder
 
 

@@ -118,6 +118,8 @@ def _schema_changes(old: Sequence[Column], new: Sequence[Column]) -> tuple[str, 
     removed = [f"- {name} {type_}" for name, type_ in before.items() if name not in after]
     added = [f"+ {name} {type_}" for name, type_ in after.items() if name not in before]
     changed = [
-        f"~ {name} {before[name]} -> {type_}" for name, type_ in after.items() if name in before and before[name] != type_
+        f"~ {name} {before[name]} -> {type_}"
+        for name, type_ in after.items()
+        if name in before and before[name] != type_
     ]
     return tuple(removed + added + changed)

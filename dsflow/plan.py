@@ -94,13 +94,14 @@ def make_task(
         inputs += _undeclared(draft, code)
     hidden = {name: value for name, value in draft.values.items() if is_secret(name)}
     known = {**draft.moment, **draft.open_values}
+    output, settings = _output(draft), load_workspace(workspace)
     task = replace(
-        _blank(draft, main, load_workspace(workspace)),
+        _blank(draft, main, settings),
         secret_parameters=tuple(sorted(hidden)),
         injected={name: known[name] for name in cell if name in known},
         code=code,
         inputs=tuple(inputs),
-        output=_output(draft),
+        output=output,
         limits=_limits(job, inputs),
     )
     return task, hidden

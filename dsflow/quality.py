@@ -8,6 +8,7 @@ from pathlib import Path
 from dsflow.engines.contract import Engine
 from dsflow.errors import ExpectationFailed
 from dsflow.model import Check, Expectation
+from dsflow.quantities import show_count
 
 
 def judge(engine: Engine, files: Sequence[Path], expectations: Sequence[Expectation]) -> tuple[Check, ...]:
@@ -24,16 +25,16 @@ def judge(engine: Engine, files: Sequence[Path], expectations: Sequence[Expectat
     if broken:
         first = broken[0]
         more = f" ({len(broken) - 1} more failed too)" if len(broken) > 1 else ""
+        counted = f"{first.violations:,} of {show_count(first.rows, 'row')}"
         raise ExpectationFailed(
-            f"expectation {first.name!r} ({first.constraint}) failed for {first.violations:,} of {first.rows:,} rows{more}",
+            f"expectation {first.name!r} ({first.constraint}) failed for {counted}{more}",
             "Nothing was published; the partition is as it was before.",
+            checks=checks,
         )
     return checks
 
 
-def drop(
-    engine: Engine, files: Sequence[Path], checks: Sequence[Check], folder: Path, run_id: str
-) -> list[Path]:
+def drop(engine: Engine, files: Sequence[Path], checks: Sequence[Check], folder: Path, run_id: str) -> list[Path]:
     """Leave out of staged files the rows that broke an expectation whose action is `drop`.
 
     Gives the files that hold the rows that are left.

@@ -34,6 +34,11 @@ def seconds(text: str) -> float:
     return float(total)
 
 
+def show_count(count: int, thing: str) -> str:
+    """Give a number of things as `1 row` or `8,120 rows`."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
 def show_bytes(count: int) -> str:
     """Give a number of bytes as `312 B`, `47.1 kB` or `1.2 GB` (powers of 1000, as disks and downloads have them)."""
     if count < 1000:

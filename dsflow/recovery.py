@@ -138,7 +138,6 @@ def at_rest(layout: Layout, store: Store, name: str, ds: str) -> Iterator[bool]:
         except (PartitionLocked, OSError) as error:
             if isinstance(error, OSError) and error.errno not in _READ_ONLY:
                 raise
-            stack.close()
             still = False
         yield still
 

@@ -23,14 +23,26 @@ from typing import Any
 
 from dsflow import __version__, durable, model
 from dsflow.errors import DsflowError, EnvironmentMissing, ExpectationFailed, Interrupted, UsageError
-from dsflow.model import EVENT_PREFIX, Event, Failure, LogLine, Notice, Outcome, Progress, RunFinished, RunStarted, Status, Task
+from dsflow.model import (
+    EVENT_PREFIX,
+    Event,
+    Failure,
+    LogLine,
+    Notice,
+    Outcome,
+    Progress,
+    RunFinished,
+    RunStarted,
+    Status,
+    Task,
+)
 from dsflow.runtimes.contract import Ending, Folders, Needs, Place, Running, Runtime
 
 Listener = Callable[[Event], None]
 
 # The shim keeps the timeout itself; this much later the host no longer waits for it.
 _GRACE_SECONDS = 30
-_NEVER_RETRIED = {UsageError.exit_code, ExpectationFailed.exit_code, EnvironmentMissing.exit_code, Interrupted.exit_code}
+_NEVER_RETRIED = {error.exit_code for error in (UsageError, ExpectationFailed, EnvironmentMissing, Interrupted)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ name: {name}
 _IGNORED = """\
 /datastore/
 /adhoc/
+/jobs/.job_specs.schema.json
 /airflow/*
 !/airflow/dags/
 .ipynb_checkpoints/

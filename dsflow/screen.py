@@ -26,6 +26,7 @@ from dsflow.model import (
     Status,
     Task,
 )
+from dsflow.quantities import show_count, show_seconds
 
 if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBar
@@ -70,7 +71,7 @@ class Screen:
         seconds = time.perf_counter() - self._started
         return (
             f"Done. OK={count[Status.SUCCEEDED]} SKIP={count[Status.SKIPPED]} WARN={warned} FAIL={failed} "
-            f"TOTAL={len(outcomes)} in {duration(seconds)}"
+            f"TOTAL={len(outcomes)} in {show_seconds(seconds)}"
         )
 
     def _start(self, task: Task) -> None:
@@ -98,13 +99,13 @@ class Screen:
         name = f"{task.job} ds={task.ds}"
         style = self._console.style
         if not outcome:
-            self._line(f"{style('✗', 'red')} {name} {_ending(outcome)} in {duration(outcome.seconds)}")
+            self._line(f"{style('✗', 'red')} {name} {_ending(outcome)} in {show_seconds(outcome.seconds)}")
             for line in self._explanation(task, outcome):
                 self._line(f"  {line}")
             return
         rows = [published.manifest.rows for published in outcome.outputs if published.manifest.rows is not None]
-        counted = f"  {sum(rows):,} rows" if rows else ""
-        self._line(f"{style('✓', 'green')} {name}  {duration(outcome.seconds)}{counted}")
+        counted = f"  {show_count(sum(rows), 'row')}" if rows else ""
+        self._line(f"{style('✓', 'green')} {name}  {show_seconds(outcome.seconds)}{counted}")
         for published in outcome.outputs:
             manifest = published.manifest
             folder = "tables" if manifest.store == "table" else "raw"
@@ -113,7 +114,8 @@ class Screen:
                 self._line(f"  schema change since ds={published.previous_ds}: {change}")
         for check in outcome.checks:
             if check.violations:
-                self._line(f"  warning: {check.violations:,} of {check.rows:,} rows broke {check.name!r} ({check.action})")
+                counted = f"{check.violations:,} of {show_count(check.rows, 'row')}"
+                self._line(f"  warning: {counted} broke {check.name!r} ({check.action})")
         self._line(f"  page: {self._datastore}/{task.folder}/index.html")
 
     def _explanation(self, task: Task, outcome: Outcome) -> list[str]:
@@ -135,16 +137,6 @@ class Screen:
 
     def _stamped(self, text: str) -> str:
         return text if self._console.is_terminal else f"{timestamp()} {text}"
-
-
-def duration(seconds: float) -> str:
-    """Give a length of time the way people say it: `0.8s`, `41s`, `3m 05s`, `2h 10m`."""
-    if seconds < 10:
-        return f"{seconds:.1f}s"
-    if seconds < 60:
-        return f"{seconds:.0f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m {rest:02d}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02d}m"
 
 
 def shown_datastore(datastore: Path) -> str:

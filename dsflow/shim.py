@@ -20,13 +20,14 @@ from typing import IO, NoReturn
 
 from dsflow import model
 from dsflow.durable import write_text
-from dsflow.errors import Bug, DsflowError, EnvironmentMissing, Interrupted, JobFailed
+from dsflow.errors import Bug, DsflowError, EnvironmentMissing, ExpectationFailed, Interrupted, JobFailed
 from dsflow.kinds.contract import Kind, Work
 from dsflow.kinds.registry import kind_of
 from dsflow.masking import Masker
-from dsflow.model import EVENT_PREFIX, PROTOCOL, Failure, InputUsed, Outcome, Published, Status, Task
+from dsflow.model import EVENT_PREFIX, PROTOCOL, Check, Failure, InputUsed, Outcome, Published, Status, Task
 from dsflow.model import Kind as KindName
 from dsflow.publishing import Staging
+from dsflow.quantities import show_bytes, show_count
 from dsflow.site import Site
 from dsflow.supervision import Stop, Supervisor
 
@@ -62,6 +63,7 @@ class _Record:
 
     inputs: list[InputUsed] = field(default_factory=list)
     outputs: list[Published] = field(default_factory=list)
+    checks: tuple[Check, ...] = ()
     body: str = ""
 
 
@@ -124,6 +126,9 @@ def _attempt(site: Site, log: _Log, supervisor: Supervisor, record: _Record) -> 
     except Stop as stop:
         ended_by_hand = task.kind is KindName.DASHBOARD and isinstance(stop.reason, Interrupted)
         return None if ended_by_hand else stop.reason
+    except ExpectationFailed as error:
+        record.checks = error.checks
+        return error
     except DsflowError as error:
         return supervisor.explain(error)
     except OSError as error:
@@ -154,11 +159,12 @@ def _publish(site: Site, staging: Staging | None, record: _Record, log: _Log) ->
 
     published, preview = outputs.publish(site.task, staging, site.store, record.inputs)
     record.outputs.append(published)
+    record.checks = published.manifest.checks
     if preview is not None and site.task.kind is KindName.SQL:
         record.body = page.preview_table(preview.columns, preview.rows)
     manifest = published.manifest
-    rows = "" if manifest.rows is None else f"{manifest.rows:,} rows, "
-    log.say(f"published {manifest.store} {manifest.name} ds={manifest.ds}: {rows}{manifest.bytes:,} bytes")
+    rows = "" if manifest.rows is None else f"{show_count(manifest.rows, 'row')}, "
+    log.say(f"published {manifest.store} {manifest.name} ds={manifest.ds}: {rows}{show_bytes(manifest.bytes)}")
 
 
 def _body(kind: Kind, work: Work) -> str:
@@ -195,7 +201,7 @@ def _outcome(
         failure=failure,
         inputs=tuple(record.inputs),
         outputs=tuple(record.outputs),
-        checks=tuple(check for published in record.outputs for check in published.manifest.checks),
+        checks=record.checks,
     )
 
 

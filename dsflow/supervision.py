@@ -92,7 +92,8 @@ class Supervisor:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.quiet()
         if number == signal.SIGALRM:
-            raise Stop(Timeout(f"timeout: the run took longer than {self._timeout:g} s", "Raise `run: {timeout: ...}`."))
+            message = f"timeout: the run took longer than {self._timeout:g} s"
+            raise Stop(Timeout(message, "Raise `run: {timeout: ...}` in job_specs.yaml."))
         raise Stop(Interrupted("interrupted; nothing was published"))
 
     def _watch_memory(self, pid: int) -> None:

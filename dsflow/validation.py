@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,8 +25,24 @@ class Mistake:
     hint: str = ""
 
 
-def mistakes_of_job(workspace: Workspace, name: str) -> list[Mistake]:
-    """Give the mistakes of one job: its spec, its main file, its templates, its SQL, its expectations."""
+def mistakes_in(workspace: Workspace, names: Iterable[str], *, whole: bool) -> list[Mistake]:
+    """Give every mistake once.
+
+    Args:
+        workspace: The workspace.
+        names: The jobs to check.
+        whole: Check `dsflow.yml` and the workspace's own templates and services too.
+    """
+    found = _mistakes_of_workspace(workspace) if whole else []
+    for name in names:
+        found += _mistakes_of_job(workspace, name)
+    first: dict[str, Mistake] = {}
+    for mistake in found:
+        first.setdefault(mistake.message, mistake)
+    return list(first.values())
+
+
+def _mistakes_of_job(workspace: Workspace, name: str) -> list[Mistake]:
     found: list[Mistake] = []
     specs: list[JobSpec] = []
     found += _tried(name, lambda: specs.append(load_job(workspace, name)))
@@ -37,11 +53,10 @@ def mistakes_of_job(workspace: Workspace, name: str) -> list[Mistake]:
         for expectation in job.expectations:
             place = f"{where}: {expectation.name!r}"
             found += _tried(name, partial(check_condition, expectation.constraint, "duckdb", place))
-    return list(dict.fromkeys(found))
+    return found
 
 
-def mistakes_of_workspace(workspace: Workspace) -> list[Mistake]:
-    """Give the mistakes of `dsflow.yml` and of the workspace's own templates and services."""
+def _mistakes_of_workspace(workspace: Workspace) -> list[Mistake]:
     found = _tried("", lambda: load_workspace(workspace))
     for path in sorted(workspace.root.glob(f"templates/*/*/{TEMPLATE_SPECS}")):
         found += _tried("", partial(load_template, path.parent, workspace.shown(path)))

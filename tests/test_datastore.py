@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dsflow.contents import plain_files
 from dsflow.datastore import Datastore
 from dsflow.durable import exchange, remove_tree
 from dsflow.errors import JobFailed, UsageError
@@ -193,6 +194,20 @@ def test_a_reader_waits_for_a_partition_that_is_away_between_two_renames(datasto
     assert datastore.partitions("table", NAME) == [DS]
     assert as_read(datastore) == Version(2).contents
     writer.join()
+
+
+def test_a_first_publish_that_ends_while_a_reader_looks_is_read_with_its_manifest(
+    datastore: Datastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_tree(datastore.target("table", NAME, DS), {"by-hand.parquet": ""})
+
+    def look_then_publish(folder: Path, *, deep: bool) -> tuple[Path, ...]:
+        files = plain_files(folder, deep=deep)
+        Version(1).publish(datastore)
+        return files
+
+    monkeypatch.setattr("dsflow.datastore.plain_files", look_then_publish)
+    assert as_read(datastore) == Version(1).contents
 
 
 @pytest.mark.parametrize("method", SWAPS)

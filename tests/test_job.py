@@ -14,9 +14,7 @@ from tests.conftest import MakeWorkspace, Screen, notebook
 
 Dsflow = Callable[..., Screen]
 DAYS = ("2013-01-01", "2013-01-02", "2013-01-04")
-TABLE = {
-    f"datastore/raw/meteo/ds={ds}/a.json": f'{{"hour": 0, "rain": {number}}}\n' for number, ds in enumerate(DAYS)
-}
+TABLE = {f"datastore/raw/meteo/ds={ds}/a.json": f'{{"hour": 0, "rain": {number}}}\n' for number, ds in enumerate(DAYS)}
 MAKE_TABLE = {
     "jobs/make/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: rain}\n",
     "jobs/make/q.sql": "SELECT * FROM raw.meteo",
@@ -134,7 +132,7 @@ def test_by_hand_it_takes_the_jobs_own_defaults_and_today(make_workspace: MakeWo
     )
     printed = by_hand(ws.root / "jobs" / "t", code)
     assert "True {'city': 'paris', 'n': 3}" in printed
-    assert "By hand: 2 rows are fit to be written; nothing was published." in printed
+    assert "By hand: 2 rows could be written; nothing was published." in printed
     assert not (ws.root / "datastore" / "tables").exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -24,13 +25,14 @@ def _in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rows(root: Path, table: str, ds: str = DS) -> list[tuple[object, ...]]:
     files = sorted(map(str, (root / "datastore" / "tables" / table / f"ds={ds}").glob("*.parquet")))
-    return sorted(duckdb.connect().sql(f"SELECT * FROM read_parquet({files}, hive_partitioning=false)").fetchall(), key=repr)
+    return sorted(
+        duckdb.connect().sql(f"SELECT * FROM read_parquet({files}, hive_partitioning=false)").fetchall(), key=repr
+    )
 
 
-def outcome_of(root: Path, job: str) -> dict[str, object]:
+def outcome_of(root: Path, job: str) -> Any:
     path = max((root / "datastore" / "job_runs" / job).glob("ds=*/*/outcome.json"))
-    found: dict[str, object] = json.loads(path.read_text())
-    return found
+    return json.loads(path.read_text())
 
 
 TABLE_JOB = """
@@ -57,7 +59,7 @@ def test_a_notebook_reads_computes_and_publishes(make_workspace: MakeWorkspace, 
     assert "Job output data saved to datastore/tables/fct_meteo/ds=2013-01-01" in screen.out
     assert rows(ws.root, "fct_meteo") == [(0, 3.0), (1, 0.0)]
     outcome = outcome_of(ws.root, "t")
-    assert [(i["target"], i["ds"]) for i in outcome["inputs"]] == [("meteo", DS)]  # type: ignore[index,union-attr]
+    assert [(i["target"], i["ds"]) for i in outcome["inputs"]] == [("meteo", DS)]
     folder = max((ws.root / "datastore/job_runs/t/ds=2013-01-01").iterdir())
     assert {p.name for p in folder.iterdir()} == {
         "task.json", "outcome.json", "log.txt", "index.html", "notebook.ipynb"
@@ -102,7 +104,8 @@ def test_a_query_reads_its_tables_for_the_run_ds(make_workspace: MakeWorkspace, 
     assert rows(ws.root, "wet", "2013-01-02") == [(0, 7.5, "20130102")]
     page = next((ws.root / "datastore/job_runs/t/ds=2013-01-01").glob("*/index.html")).read_text()
     assert "rain &gt;= 1" in page or "rain" in page
-    assert "7.5" not in page and "1.5" in page
+    assert "1.5" in page
+    assert "7.5" not in page
 
 
 def test_a_wrong_query_names_file_and_line(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
@@ -209,7 +212,7 @@ def test_7_1_15_and_16_a_job_of_the_predecessor_runs_unchanged(make_workspace: M
     )
     screen = dsflow("run", "t", DS)
     assert screen.exit_code == 0, screen
-    assert "ds=2013-01-01" in screen.err and "source_path=/data/raw/my meteo/ds=2013-01-01" in screen.err
+    assert "source_path=/data/raw/my meteo/ds=2013-01-01" in screen.err
     assert rows(ws.root, "meteo") == [(0, 1.5), (1, 0.0)]
 
 
@@ -290,7 +293,9 @@ def test_secrets_are_nowhere(make_workspace: MakeWorkspace, dsflow: Dsflow, monk
 
 
 def test_json_is_one_document_on_stdout(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
-    make_workspace({"jobs/t/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: t}\n", "jobs/t/q.sql": "SELECT 1 AS x"})
+    make_workspace(
+        {"jobs/t/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: t}\n", "jobs/t/q.sql": "SELECT 1 AS x"}
+    )
     screen = dsflow("run", "t", DS, "--json")
     assert screen.exit_code == 0
     assert screen.document["runs"][0]["outcome"]["outputs"][0]["manifest"]["files"][0]["rows"] == 1
@@ -324,14 +329,17 @@ def test_7_1_13_run_alone_says_how_to_list_jobs(make_workspace: MakeWorkspace, d
     make_workspace({})
     screen = dsflow("run")
     assert screen.exit_code == 2
-    assert "Usage: dsflow run JOB" in screen.err and "ls jobs" in screen.err
+    assert "Usage: dsflow run JOB" in screen.err
+    assert "ls jobs" in screen.err
     screen = dsflow("run", "nope")
     assert screen.exit_code == 2
     assert "Job does not exist, or job_specs.yaml is missing" in screen.err
 
 
 def test_the_history_has_the_run(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
-    make_workspace({"jobs/t/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: t}\n", "jobs/t/q.sql": "SELECT 1 AS x"})
+    make_workspace(
+        {"jobs/t/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: t}\n", "jobs/t/q.sql": "SELECT 1 AS x"}
+    )
     dsflow("run", "t", DS)
     listed = dsflow("runs", "--json").document
     assert "succeeded" in json.dumps(listed)

@@ -23,7 +23,7 @@ from dsflow.model import (
     Status,
     Task,
 )
-from dsflow.screen import Screen, duration
+from dsflow.screen import Screen
 
 TASK = Task(
     run_id="20130101T000000-abcdef",
@@ -114,10 +114,3 @@ def test_a_long_message_fits_one_line(screen: Screen, capsys: pytest.CaptureFixt
     failure = Failure(kind="JobFailed", message="x" * 5000)
     screen(RunFinished(task=TASK, outcome=outcome(Status.FAILED, 1, failure=failure)))
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 310
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.84, "0.8s"), (41.4, "41s"), (185, "3m 05s"), (7800, "2h 10m"), (59.9, "60s")]
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

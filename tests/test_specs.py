@@ -135,9 +135,7 @@ class TestJob:
             ("run: {runtime: dokcer}", "run.runtime: 'dokcer' is not one of auto, process, docker; did you mean 'do"),
         ],
     )
-    def test_a_mistake_has_its_place_and_a_guess(
-        self, make_workspace: MakeWorkspace, line: str, sentence: str
-    ) -> None:
+    def test_a_mistake_has_its_place_and_a_guess(self, make_workspace: MakeWorkspace, line: str, sentence: str) -> None:
         found = mistakes(make_workspace, f"version: 1\nkind: sql\n{line}\n")
         assert [text for text in found if text.startswith(sentence)], found
 

@@ -51,7 +51,7 @@ class Version:
     @property
     def contents(self) -> dict[str, str]:
         prefix = f"{self.run_id}-" if self.store == "table" else ""
-        return {f"{prefix}part-{part}.parquet": f"{self.number}/{part}" for part in range(1 + self.number % 3)}
+        return {f"{prefix}part-{part}.parquet": f"{self.number:06d}/{part}" for part in range(1 + self.number % 3)}
 
     def stage(self, folder: Path) -> Manifest:
         """Write the files and give their manifest."""

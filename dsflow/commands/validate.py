@@ -16,13 +16,11 @@ from dsflow.errors import UsageError
 @click.pass_context
 def validate(ctx: click.Context, jobs: tuple[str, ...]) -> None:
     """Check JOBs, or everything: specs, templates, SQL, notebooks and settings. Nothing is run."""
-    from dsflow.validation import mistakes_of_job, mistakes_of_workspace
+    from dsflow.validation import mistakes_in
 
     context: Context = ctx.obj
     names = list(jobs) or context.workspace.job_names()
-    found = [] if jobs else mistakes_of_workspace(context.workspace)
-    for name in names:
-        found += mistakes_of_job(context.workspace, name)
+    found = mistakes_in(context.workspace, names, whole=not jobs)
     if context.json:
         mistakes = [dataclasses.asdict(mistake) for mistake in found]
         context.console.document({"valid": not found, "jobs": names, "mistakes": mistakes})

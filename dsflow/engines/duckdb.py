@@ -120,7 +120,9 @@ class DuckDB:
             columns = zip(relation.columns, relation.types, strict=True)
             schemas.append(tuple(Column(name=name, type=str(type_)) for name, type_ in columns))
             if schemas[-1] != schemas[0]:
-                raise JobFailed(f"{file.name} has other columns than {files[0].name}", "All files of a partition agree.")
+                raise JobFailed(
+                    f"{file.name} has other columns than {files[0].name}", "All files of a partition agree."
+                )
         return Inspection(rows=tuple(rows), columns=schemas[0])
 
     def check(self, files: Sequence[Path], expectations: Sequence[Expectation]) -> tuple[Check, ...]:
@@ -181,7 +183,8 @@ def _explained(what: str, query: str = "") -> Iterator[None]:
     try:
         yield
     except duckdb.OutOfMemoryException as error:
-        raise OutOfMemory(f"out of memory while {what}: {_first_line(error)}", "Raise run.memory in the job.") from error
+        hint = "Raise `run: {memory: ...}` in job_specs.yaml."
+        raise OutOfMemory(f"out of memory while {what}: {_first_line(error)}", hint) from error
     except duckdb.InterruptException as error:
         raise Interrupted("interrupted") from error
     except duckdb.Error as error:

@@ -63,7 +63,8 @@ def _transfer(url: str, partial: Path, say: Callable[[str], None]) -> None:
     pause = _FIRST_PAUSE_SECONDS
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return _continue(files, path, partial)
+            _continue(files, path, partial)
+            return
         except FileNotFoundError:
             raise JobFailed(f"{_shown(url)} does not exist", "Check the URL; is the data of this ds out yet?") from None
         except IsADirectoryError:

@@ -48,7 +48,9 @@ def run(root: Path, version: int, *options: str) -> int:
 def published(root: Path) -> int:
     """Give the one version that an outsider finds in the partition, all of it, by looking at the files alone."""
     files = [str(path) for path in (root / f"datastore/tables/t/ds={DS}").iterdir()]
-    query = "SELECT min(version), max(version), count(*), count(DISTINCT i) FROM read_parquet($1, hive_partitioning=false)"
+    query = (
+        "SELECT min(version), max(version), count(*), count(DISTINCT i) FROM read_parquet($1, hive_partitioning=false)"
+    )
     low, high, count, distinct = duckdb.connect().execute(query, [files]).fetchall()[0]
     assert (low, count, distinct) == (high, ROWS, ROWS)
     return int(low)
