@@ -136,10 +136,9 @@ setup() { # EXTRAS: make .venv fit pyproject.toml
     echo "$wanted" | tee "$stamp" > "$venv/dsflow-dash.stamp"
 }
 
-check() { # PYTEST ARGUMENTS: lint, types, imports, tests; pytest's closing line comes last
+check() { # PYTEST ARGUMENTS: lint, types, tests; pytest's closing line comes last
     "$venv/bin/ruff" check --quiet .
     "$venv/bin/mypy"
-    "$venv/bin/lint-imports" --no-cache
     if [ -z "${DSFLOW_REQUIRE_SERVICES:-}" ]; then
         echo "Without the tests that need Docker, PostgreSQL or a browser, or that take long: DSFLOW_REQUIRE_SERVICES=1 adds them."
         set -- -m "not docker and not postgres and not browser and not crash" "$@"

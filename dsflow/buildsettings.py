@@ -17,6 +17,7 @@ from dsflow.masking import Masker
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY")
 _BUNDLES = ("DSFLOW_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
+SYSTEM_PIP_CONF = Path("/etc/pip.conf")
 _DEBIAN_STORE = Path("/usr/share/ca-certificates/mozilla")
 
 
@@ -104,7 +105,7 @@ def indexes(environment: Mapping[str, str]) -> dict[str, str]:
 def _pip_conf(environment: Mapping[str, str]) -> dict[str, str]:
     home = Path.home()
     files = [
-        Path("/etc/pip.conf"), home / ".pip/pip.conf", home / "Library/Application Support/pip/pip.conf",
+        SYSTEM_PIP_CONF, home / ".pip/pip.conf", home / "Library/Application Support/pip/pip.conf",
         Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "pip/pip.conf",
         Path(environment.get("PIP_CONFIG_FILE") or os.devnull),
     ]  # fmt: skip

@@ -90,37 +90,50 @@ class Datastore(Layout):
     def _look(self, store: Store, name: str, ds: str) -> tuple[bool, Partition | None]:
         """Look once, and tell whether that is sure: no publish is half done, and nobody changed the files."""
         folder = self.target(store, name, ds)
-        manifest = self._manifest(store, name, ds)
+        text = self._manifest_text(store, name, ds)
+        manifest = self._parsed(text, store, name, ds)
         if manifest is not None:
-            sure = there(folder, manifest.files)
+            complete = there(folder, manifest.files)
             files = tuple(folder / file.name for file in manifest.files)
-            return sure, Partition(store, name, ds, folder, files, manifest) if sure or folder.is_dir() else None
-        files = plain_files(folder, deep=store == "raw")
-        found = Partition(store, name, ds, folder, files, None) if folder.is_dir() else None
-        # The first publish of a partition may be under way; one that has ended meanwhile has left a manifest.
-        return not in_doubt(self, store, name, ds) and not self.manifest(store, name, ds).exists(), found
+        else:
+            complete = True
+            files = plain_files(folder, deep=store == "raw")
+        found = Partition(store, name, ds, folder, files, manifest) if folder.is_dir() else None
+        # A publish that began meanwhile is still under way, or has ended and left another manifest.
+        unchanged = not in_doubt(self, store, name, ds) and text == self._manifest_text(store, name, ds)
+        return complete and unchanged and (found is not None or manifest is None), found
 
     def _look_last(self, store: Store, name: str, ds: str) -> Partition | None:
         """Look when no writer is there, or none that will end soon: what is wrong now stays wrong."""
-        sure, found = self._look(store, name, ds)
-        if sure or found is None or found.manifest is None:
+        _, found = self._look(store, name, ds)
+        if found is None or found.manifest is None or there(found.folder, found.manifest.files):
             return found
+        what = label(store, name, ds)
+        if in_doubt(self, store, name, ds):
+            raise JobFailed(
+                f"{what} is half published: the run that writes it stands still, or died and left it so",
+                "Stop that run and read again, as a user who may write into the datastore: that repairs it.",
+            )
         wrong = next((file.name for file in found.manifest.files if not there(found.folder, [file])), "a file")
         raise JobFailed(
-            f"{label(store, name, ds)} is damaged: {wrong} is missing or was changed since it was published",
+            f"{what} is damaged: {wrong} is missing or was changed since it was published",
             f"Run the job that writes it again for ds={ds}. To keep the files as they are, remove "
             f"{self.manifest(store, name, ds)}.",
         )
 
-    def _manifest(self, store: Store, name: str, ds: str) -> Manifest | None:
-        path = self.manifest(store, name, ds)
+    def _manifest_text(self, store: Store, name: str, ds: str) -> str | None:
         try:
-            return from_json(Manifest, path.read_text(encoding="utf-8"))
+            return self.manifest(store, name, ds).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return None
+
+    def _parsed(self, text: str | None, store: Store, name: str, ds: str) -> Manifest | None:
+        try:
+            return None if text is None else from_json(Manifest, text)
         except ValueError as error:
             raise JobFailed(
-                f"{path} is not a manifest: {error}", f"Remove it, and run the job again for ds={ds}."
+                f"{self.manifest(store, name, ds)} is not a manifest: {error}",
+                f"Remove it, and run the job again for ds={ds}.",
             ) from None
 
     def _missing(self, store: Store, name: str, missing: list[str]) -> JobFailed:

@@ -328,6 +328,8 @@ def _tar(files: Mapping[str, bytes]) -> bytes:
 
 def _shown(line: str) -> str:
     """What a person wants to see of a build's line; empty for bookkeeping and lists of packages."""
+    if re.match(r"Step \d+/\d+ : (ARG|ENV|LABEL|USER) ", line):
+        return ""
     if step := re.match(r"Step (\d+/\d+) : (.*)", line):
         return _shorten(f"step {step[1]}: {' '.join(step[2].split())}")
     noise = line.startswith((" --->", " + ", "Removing intermediate", "Successfully ", "[Warning]"))

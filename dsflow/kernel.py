@@ -1,8 +1,8 @@
 """A Jupyter kernel for one run, started by fork where that is safe.
 
 A new interpreter that imports ipykernel costs more than running a small notebook. Importing this module loads
-ipykernel, and `Kernel.start` forks: the child becomes an ordinary IPython kernel with nothing of its parent left that
-a job could see. Elsewhere (macOS, threads in this process, other languages) the kernel is started as usual.
+ipykernel, and `Kernel.start` forks (`dsflow.forked_kernel`). Where that is unsafe (macOS, threads in this process) or
+impossible (other languages) the kernel is started as usual, and a job cannot tell the difference.
 
 jupyter_client asks its questions again and again until a kernel is ready or gone. Here the child reports through a
 pipe when its sockets are bound, and the end of a kernel is waited for, so nothing sleeps longer than it must.
@@ -10,15 +10,7 @@ pipe when its sockets are bound, and the end of a kernel is waited for, so nothi
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import contextlib
-import contextvars
-import ctypes
-import faulthandler
-import gc
-import io
-import logging
 import os
 import select
 import shutil
@@ -26,29 +18,26 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from queue import Empty
-from typing import Any, NoReturn
+from typing import Any, cast
 
 import zmq
-from ipykernel.kernelapp import IPKernelApp
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.provisioning import LocalProvisioner
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_core.utils import ensure_async, run_sync
 
 from dsflow.errors import EnvironmentMissing, KernelDied
+from dsflow.forked_kernel import fork_kernel
 
 PYTHON = "python3"
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 5.0
 # A socket's path must fit into 108 bytes, and jupyter_client adds `-1` to `-5`.
 _LONGEST_FOLDER = 80
-_PR_SET_PDEATHSIG = 1
 _LAST_LINES = 60
 
 
@@ -201,7 +190,7 @@ class Kernel:
 
 
 async def _clean_up(manager: AsyncKernelManager) -> None:
-    await ensure_async(manager.cleanup_resources())  # type: ignore[func-returns-value]
+    await ensure_async(manager.cleanup_resources())
 
 
 async def _heard(client: AsyncKernelClient, request: str) -> bool:
@@ -229,10 +218,10 @@ def _launch(manager: AsyncKernelManager, cwd: Path, environment: Mapping[str, st
     """Start the process; give the pipe on which a forked kernel reports that it is ready."""
     if manager.kernel_name == PYTHON and fork_is_safe():
         manager.write_connection_file()
-        process, ready = _fork(Path(manager.connection_file), cwd, environment, log)
+        process, ready = fork_kernel(Path(manager.connection_file), cwd, environment, log)
         spec = manager.kernel_spec
         provisioner = LocalProvisioner(kernel_id="forked", kernel_spec=spec, parent=manager)
-        provisioner.process, provisioner.pid, provisioner.pgid = process, process.pid, process.pid
+        provisioner.process, provisioner.pid, provisioner.pgid = cast(Any, process), process.pid, process.pid
         provisioner.connection_info = manager.get_connection_info()
         manager.provisioner = provisioner
         return ready
@@ -252,161 +241,3 @@ def fork_is_safe() -> bool:
         return sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1
     except OSError:
         return False
-
-
-class _Forked:
-    """A forked process, with the part of `subprocess.Popen` that jupyter_client uses."""
-
-    stdin = stdout = stderr = None
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-
-    def poll(self) -> int | None:
-        if self.returncode is None:
-            try:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:
-                pid, status = self.pid, 0
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-
-    def wait(self) -> int:
-        while self.poll() is None:
-            time.sleep(0.01)
-        assert self.returncode is not None
-        return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-
-def _fork(connection_file: Path, cwd: Path, environment: Mapping[str, str], log: Path) -> tuple[_Forked, int]:
-    ready, report = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    parent = os.getpid()
-    # A signal between the fork and the child's own handlers would run ours, in the child.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _be_kernel(parent, report, connection_file, cwd, environment, log)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    os.close(report)
-    return _Forked(pid), ready
-
-
-def _be_kernel(
-    parent: int, report: int, connection_file: Path, cwd: Path, environment: Mapping[str, str], log: Path
-) -> NoReturn:
-    """Be a kernel until the end of this process. Never returns into the frames of the parent."""
-    status = 1
-    try:
-        os.setsid()
-        _die_with(parent)
-        _forget_files(report, log)
-        _forget_state()
-        _settle(cwd, environment)
-        # An empty context: what the parent keeps in context variables (its event loop) is not the child's.
-        contextvars.Context().run(_serve, parent, report, connection_file)
-        status = 0
-    except BaseException:
-        traceback.print_exc(file=sys.__stderr__)
-    finally:
-        # Exit as an interpreter does at its end: wait for threads, run exit handlers, close the job's open files.
-        ctypes.pythonapi.Py_Exit(ctypes.c_int(status))
-    raise AssertionError
-
-
-def _serve(parent: int, report: int, connection_file: Path) -> None:
-    asyncio.set_event_loop(asyncio.new_event_loop())
-    IPKernelApp.clear_instance()
-    sys.argv = ["ipykernel_launcher.py", "-f", str(connection_file)]
-    app = _KernelApp.instance(parent_handle=parent, connection_file=str(connection_file))
-    # No database of past input: kernels of several runs at once would wait for each other.
-    app.initialize(["--HistoryManager.hist_file=:memory:"])
-    os.write(report, b"!")
-    os.close(report)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
-    app.start()
-    # ipykernel ends its threads in an order in which this one may wait ten seconds for another that is gone.
-    app.control_thread.stop()
-    app.control_thread.join(_GRACE_SECONDS)
-
-
-class _KernelApp(IPKernelApp):  # type: ignore[misc]
-    """ipykernel's application, which may not drop output that the client is slow to fetch."""
-
-    def init_iopub(self, context: zmq.Context[Any]) -> None:
-        context.setsockopt(zmq.SNDHWM, 0)
-        super().init_iopub(context)
-
-
-def _die_with(parent: int) -> None:
-    """Have the system kill this process when its parent is gone."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _forget_files(report: int, log: Path) -> None:
-    """Let go of every file of the parent (locks, logs, pipes); what is printed outside of any cell goes into `log`.
-
-    The numbers stay taken, by /dev/null: an object that still thinks it owns one can do no harm to a file of the job.
-    """
-    nothing = os.open(os.devnull, os.O_RDWR)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for number in map(int, os.listdir("/proc/self/fd")):
-        if number not in {0, 1, 2, report, nothing, output}:
-            # The listing's own handle is closed by now.
-            with contextlib.suppress(OSError):
-                os.dup2(nothing, number, inheritable=False)
-    os.dup2(nothing, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    # Stays open, for this: a crash of the interpreter tells where it happened.
-    faulthandler.enable(output)
-    sys.stdin = sys.__stdin__ = open(0, closefd=False, encoding="utf-8")
-    for name in ("stdout", "stderr"):
-        stream = io.TextIOWrapper(
-            open(1, "wb", closefd=False, buffering=0), encoding="utf-8", errors="backslashreplace", write_through=True
-        )
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-
-
-def _forget_state() -> None:
-    """Drop what a new interpreter would not have: exit handlers, signal handlers, log handlers, the loaded seed."""
-    atexit._clear()
-    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
-    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
-    atexit.register(logging.shutdown)
-    logging.root.handlers.clear()
-    logging.root.setLevel(logging.WARNING)
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
-        with contextlib.suppress(OSError, ValueError):
-            signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed()
-    gc.enable()
-
-
-def _settle(cwd: Path, environment: Mapping[str, str]) -> None:
-    """Take on the job's environment, working directory and import path."""
-    os.environ.clear()
-    os.environ.update(environment)
-    time.tzset()
-    os.chdir(cwd)
-    asked = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    # The first entry is where this process's main module is from. The kernel itself adds the working directory.
-    inherited = sys.path if sys.flags.safe_path else sys.path[1:]
-    package = str(Path(__file__).parents[1])
-    sys.path[:] = dict.fromkeys([*asked, *inherited, package])

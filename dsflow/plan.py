@@ -150,7 +150,7 @@ def main_file(workspace: Workspace, job: JobSpec) -> str:
     path = folder / job.main
     if not _inside(folder, path):
         raise UsageError(f"{where}: {job.main[:60]!r} is outside the job's folder")
-    if not path.is_file():
+    if not _is_file(path):
         raise UsageError(f"{where}: there is no file {job.main[:60]!r}{did_you_mean(job.main, files)}")
     if not job.legacy and path.suffix not in fitting:
         raise UsageError(f"{where}: a {job.kind} is a {' or '.join(fitting)} file, not {job.main[:60]!r}")
@@ -336,4 +336,11 @@ def _inside(folder: Path, path: Path) -> bool:
     try:
         return path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
         return False

@@ -95,13 +95,21 @@ def _with_port(task: Task, settings: WorkspaceSpec, port: int | None) -> Task:
     if task.kind is not Kind.DASHBOARD:
         return task
     number = port or settings.ports.get("dash", _DASHBOARD_PORT)
+    if not _is_free(number):
+        other = next(filter(_is_free, [*range(number + 1, 65536), *range(_DASHBOARD_PORT, number)]), None)
+        raise EnvironmentMissing(
+            f"port {number} is taken by another program",
+            f"`dsflow run {task.job} --port {other}` takes another one." if other else "",
+        )
+    return dataclasses.replace(task, port=number)
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
+        # Connections that have just ended keep nobody from listening.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", number))
+            probe.bind(("127.0.0.1", port))
         except OSError:
-            raise EnvironmentMissing(
-                f"port {number} is taken by another program",
-                f"`dsflow run {task.job} --port {number + 1}` takes another one.",
-            ) from None
-    return dataclasses.replace(task, port=number)
+            return False
+        return True

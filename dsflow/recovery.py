@@ -94,9 +94,9 @@ def finish(layout: Layout, run_folder: Path, manifest: Manifest) -> None:
     (run_folder / PENDING).replace(place)
     fsync_folder(place.parent)
     if os.path.lexists(staged) or os.path.lexists(run_folder / REPLACED):
-        _to_trash(layout, run_folder)
-    else:
-        remove_tree(run_folder)
+        with contextlib.suppress(OSError):
+            _to_trash(layout, run_folder)
+    remove_tree(run_folder)
 
 
 def pending(run_folder: Path) -> Manifest | None:
@@ -181,8 +181,5 @@ def _plain(manifest: Manifest) -> tuple[File, ...]:
 
 
 def _to_trash(layout: Layout, run_folder: Path) -> None:
-    try:
-        layout.trash.mkdir(exist_ok=True)
-        run_folder.rename(layout.trash / f"{time.time_ns()}-{run_folder.name}")
-    except OSError:
-        remove_tree(run_folder)
+    layout.trash.mkdir(exist_ok=True)
+    run_folder.rename(layout.trash / f"{time.time_ns()}-{run_folder.name}")

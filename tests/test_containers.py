@@ -121,7 +121,7 @@ def test_asking_whether_an_engine_is_there_does_not_load_the_sdk() -> None:
     [
         ("No such image: acme/x:1", "the image acme/x:1 is not on this machine", "docker pull acme/x:1"),
         (
-            "programming external connectivity on endpoint d (9f8e): Bind for 127.0.0.1:8050 failed: port is already allocated",
+            "external connectivity on endpoint d (9f8e): Bind for 127.0.0.1:8050 failed: port is already allocated",
             "port 8050 is taken by another program",
             "another port",
         ),
@@ -254,7 +254,7 @@ def test_nothing_is_left_of_a_container_that_ended_or_never_started(python_image
         port = taken.getsockname()[1]
         with pytest.raises(EnvironmentMissing, match=f"port {port} is taken"):
             start(python_image, "1", "port", port=port, labels={"test": "left"})
-    with pytest.raises(EnvironmentMissing, match="the image dsflow-test/none is not on this machine"):
+    with pytest.raises(EnvironmentMissing, match="the image dsflow-test/none:latest is not on this machine"):
         start(dataclasses.replace(python_image, id="dsflow-test/none"), "1", "image")
     with pytest.raises(EnvironmentMissing, match="does not see the folder /no/such folder"):
         start(python_image, "1", "bind", binds=(Bind(source=Path("/no/such folder"), target="/x"),))

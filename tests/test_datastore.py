@@ -259,6 +259,36 @@ def test_readers_do_not_get_into_the_way_of_writers(datastore: Datastore) -> Non
         reader.join()
 
 
+@pytest.mark.parametrize("store", ["table", "raw"])
+def test_a_writer_that_stands_still_in_its_swap_is_named_and_nothing_is_mixed(
+    datastore: Datastore, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a table the reader would miss files; of raw data, with the same names, it gets the new version whole."""
+
+    def stop_after(staged: Path, target: Path) -> bool:
+        exchange(staged, target)
+        (datastore.root / "swapped").touch()
+        signal.pause()
+        return True
+
+    monkeypatch.setattr("dsflow.datastore._PAUSES", (0.01, 0.01))
+    Version(1, store).publish(datastore)
+    writer = fork(lambda: Version(4, store).publish(datastore, stop_after))
+    try:
+        until((datastore.root / "swapped").exists)
+        if store == "table":
+            with pytest.raises(JobFailed, match="is half published: the run that writes it stands still"):
+                datastore.partition(store, NAME, DS)
+        else:
+            partition = datastore.partition(store, NAME, DS)
+            assert partition is not None
+            assert {path.name: path.read_text() for path in partition.files} == Version(4, store).contents
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        exit_code(writer)
+    assert as_read(datastore, store) == Version(4, store).contents
+
+
 @pytest.fixture
 def public_folder() -> Iterator[Path]:
     """A temporary folder that other users can reach."""

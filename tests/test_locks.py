@@ -57,10 +57,13 @@ def test_the_lock_of_a_killed_process_is_taken_over(path: Path) -> None:
 
 
 def test_an_orphan_does_not_keep_the_lock_of_its_dead_parent(path: Path, tmp_path: Path) -> None:
+    def outlive() -> None:
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        signal.pause()
+
     def hold() -> None:
         with lock(path, "parent"):
-            orphan = fork(signal.pause)
-            (tmp_path / "pid").write_text(str(orphan))
+            fork(outlive)
             signal.pause()
 
     parent = fork(hold)

@@ -16,6 +16,7 @@ from dsflow.specs import load_job
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, notebook
 
+TODAY = dt.datetime.now().date().isoformat()
 SQL = """
     version: 1
     kind: sql
@@ -98,8 +99,8 @@ class TestSqlJob:
         )
 
     def test_the_date_is_today_if_nothing_is_said(self, workspace: Workspace) -> None:
-        assert task(workspace, "sum").ds == dt.date.today().isoformat()
-        assert task(workspace, "sum", None, "yesterday").ds < dt.date.today().isoformat()
+        assert task(workspace, "sum").ds == TODAY
+        assert task(workspace, "sum", None, "yesterday").ds < TODAY
 
     def test_every_run_has_an_id_of_its_own_with_the_time(self, workspace: Workspace) -> None:
         first, second = task(workspace, "sum"), task(workspace, "sum")
@@ -261,7 +262,7 @@ class TestLegacyJob:
         workspace = job_with(make_workspace, spec, d__py="")
         assert refusal(workspace, "x", None, "2017-11-09") == "this job doesn't accept parameters"
         found = task(workspace, "x")
-        assert (found.kind, found.port, found.ds) == (Kind.DASHBOARD, 8050, dt.date.today().isoformat())
+        assert (found.kind, found.port, found.ds) == (Kind.DASHBOARD, 8050, TODAY)
 
     def test_a_date_by_another_name_is_seen_in_the_sink(self, make_workspace: MakeWorkspace) -> None:
         workspace = make_workspace(

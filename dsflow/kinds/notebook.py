@@ -291,14 +291,17 @@ def _failure(notebook: Any, number: int, error: dict[str, Any]) -> DsflowError:
     name = error.get("ename", "Error")
     said = _IN_FILE.sub("", _plain(error.get("evalue", "")).strip().split("\n")[0])
     text = _plain("\n".join(error.get("traceback", [])))
-    frames = [(int(cell or number), int(line) if cell else int(inner) + 1) for cell, line, inner in _FRAME.findall(text)]
+    frames = [
+        (int(cell), int(line)) if cell else (number, _line_after_magic(notebook, number, int(timed)))
+        for cell, line, timed in _FRAME.findall(text)
+    ]
     place, source = f"cell {number}", ""
     if frames:
         (cell, line), calls = frames[-1], [line for cell, line in frames if cell == number]
         place = f"cell {cell}, line {line}"
         if cell != number and calls:
             place += f", called from cell {number}, line {calls[-1]}"
-        source = _line_of(notebook, cell, line)
+        source = "".join(_lines_of(notebook, cell)[line - 1 : line]).strip()
     message = said if said and hasattr(errors, name) else f"{name}: {said}".rstrip(": ")
     if name.endswith(_OUT_OF_MEMORY):
         hint = "Read less at once, or raise `run: {memory: ...}` in job_specs.yaml."
@@ -307,12 +310,15 @@ def _failure(notebook: Any, number: int, error: dict[str, Any]) -> DsflowError:
     return JobFailed(message, hint, place=place, source=source, traceback=text)
 
 
-def _line_of(notebook: Any, number: int, line: int) -> str:
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and cell.execution_count == number:
-            lines = cell.source.splitlines()
-            return lines[line - 1].strip() if 0 < line <= len(lines) else ""
-    return ""
+def _lines_of(notebook: Any, number: int) -> list[str]:
+    found = [one for one in notebook.cells if one.cell_type == "code" and one.execution_count == number]
+    return found[0].source.splitlines() if found else []
+
+
+def _line_after_magic(notebook: Any, number: int, line: int) -> int:
+    """Give the line of the cell that is line `line` of what `%%time` ran: the code below it, without empty lines first."""
+    rest = _lines_of(notebook, number)[1:]
+    return line + 1 + next((index for index, text in enumerate(rest) if text.strip()), 0)
 
 
 def _plain(text: str) -> str:

@@ -1,25 +1,31 @@
 """Downloads a file into a folder: `python -m dsflow.sources.download URL FOLDER [--unzip]`.
 
-Whatever fsspec opens can be fetched. The data streams into a temporary name, a broken transfer goes on where it
-stopped, and the file gets its name only when its length is right.
+Web addresses, paths, and whatever else fsspec opens can be fetched. The data streams into a temporary name, a broken
+transfer goes on where it stopped, and the file gets its name only when its length is right.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
+import tempfile
 import time
 import urllib.parse
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dsflow.errors import DsflowError, EnvironmentMissing, JobFailed
+from dsflow.quantities import show_bytes, show_count
 
 _ATTEMPTS = 5
 _FIRST_PAUSE_SECONDS = 0.5
 _CHUNK_BYTES = 1 << 20
+_LONGEST_NAME_BYTES = 200
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def fetch(url: str, folder: Path, *, unzip: bool = False, say: Callable[[str], None] = lambda line: None) -> list[Path]:
@@ -36,55 +42,78 @@ def fetch(url: str, folder: Path, *, unzip: bool = False, say: Callable[[str], N
 
     Raises:
         JobFailed: the source does not exist, refuses, or gives another length than it said.
-        EnvironmentMissing: no installed file system opens such a URL.
+        EnvironmentMissing: no installed file system opens such a URL, or the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / file_name(url)
     partial = folder / f".{target.name}.part"
     try:
         _transfer(url, partial, say)
+        say(f"downloaded {target.name}: {show_bytes(partial.stat().st_size)}")
+        if unzip:
+            return _unzip(partial, target.name, say)
         partial.replace(target)
+        return [target]
+    except OSError as error:
+        if error.errno in _FULL:
+            raise EnvironmentMissing(f"the disk is full: {folder}", "Free some space and run again.") from error
+        raise JobFailed(f"cannot write into {folder}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
-    say(f"downloaded {target.name}: {target.stat().st_size:,} bytes")
-    return _unzip(target, say) if unzip else [target]
 
 
 def file_name(url: str) -> str:
     """Give the name a download gets: the last part of the URL's path, without query and escapes."""
-    path = urllib.parse.urlsplit(url).path if "://" in url else url
-    name = urllib.parse.unquote(path).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    path = urllib.parse.unquote(_split(url).path) if "://" in url else url
+    name = path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     name = "".join(char for char in name if char.isprintable()).lstrip(".")
-    return name[:200] or "download"
+    return name.encode()[:_LONGEST_NAME_BYTES].decode("utf-8", "ignore") or "download"
 
 
 def _transfer(url: str, partial: Path, say: Callable[[str], None]) -> None:
-    files, path = _file_system(url)
+    fetch_rest = _source(url)
     pause = _FIRST_PAUSE_SECONDS
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            _continue(files, path, partial)
+            fetch_rest(partial)
             return
+        except DsflowError:
+            raise
         except FileNotFoundError:
             raise JobFailed(f"{_shown(url)} does not exist", "Check the URL; is the data of this ds out yet?") from None
         except IsADirectoryError:
             raise JobFailed(f"{_shown(url)} is a folder, not a file") from None
         except Exception as error:
             # Every file system has exceptions of its own; all may be passing troubles of a network.
-            what = str(error) or type(error).__name__
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise
+            what = (str(error) or type(error).__name__).replace(url, _shown(url))
             if attempt == _ATTEMPTS or isinstance(error, PermissionError):
-                raise JobFailed(f"downloading {_shown(url)} failed after {attempt} attempts: {what}") from error
+                tried = show_count(attempt, "attempt")
+                raise JobFailed(f"downloading {_shown(url)} failed after {tried}: {what}") from error
             say(f"attempt {attempt} of {_ATTEMPTS} failed ({what}); trying again in {pause:g} s")
             time.sleep(pause)
             pause *= 2
 
 
+def _source(url: str) -> Callable[[Path], None]:
+    """Give what fetches the rest of a file, by its URL."""
+    if _split(url).scheme in ("http", "https"):
+        from dsflow.sources.web import WebFile
+
+        return WebFile(url, _shown(url)).fetch_rest
+    files, path = _file_system(url)
+    return lambda partial: _fetch_rest(files, path, partial)
+
+
 def _file_system(url: str) -> tuple[Any, str]:
     import fsspec
 
-    options = {"client_kwargs": {"trust_env": True}} if url.startswith(("http://", "https://")) else {}
+    path = url.removeprefix("file://")
+    if path != url and not Path(path).exists():
+        url = f"file://{urllib.parse.unquote(path)}"
     try:
-        files, path = fsspec.core.url_to_fs(url, **options)
+        files, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise EnvironmentMissing(
             f"nothing here opens {_shown(url)}: {error}", "Add the package to `run: {requirements: [...]}` of the job."
@@ -92,7 +121,7 @@ def _file_system(url: str) -> tuple[Any, str]:
     return files, path
 
 
-def _continue(files: Any, path: str, partial: Path) -> None:
+def _fetch_rest(files: Any, path: str, partial: Path) -> None:
     """Fetch what is missing of a file, and check its length where the source tells it."""
     size = files.info(path).get("size")
     have = partial.stat().st_size if partial.exists() else 0
@@ -112,26 +141,41 @@ def _continue(files: Any, path: str, partial: Path) -> None:
         raise OSError(f"got {got:,} of {size:,} bytes")
 
 
-def _unzip(archive: Path, say: Callable[[str], None]) -> list[Path]:
-    folder = archive.parent.resolve()
+def _unzip(archive: Path, name: str, say: Callable[[str], None]) -> list[Path]:
+    """Unpack an archive beside itself: all of it, or nothing."""
+    folder = archive.parent
+    with tempfile.TemporaryDirectory(prefix=f".{name[:50]}.", dir=folder) as unpacked:
+        try:
+            with zipfile.ZipFile(archive) as opened:
+                members = [member for member in opened.infolist() if not member.is_dir()]
+                for member in members:
+                    if not Path(unpacked, member.filename).resolve().is_relative_to(Path(unpacked).resolve()):
+                        raise JobFailed(f"{name} has a file that leaves the folder: {member.filename}")
+                extracted = [Path(opened.extract(member, unpacked)) for member in members]
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise JobFailed(f"{name} is no zip file ({error})", "Generate the job without unzip.") from None
+        except RuntimeError as error:
+            # A password, or a way of packing that Python does not know.
+            raise JobFailed(f"{name} cannot be unzipped: {error}") from None
+        targets = {folder / path.relative_to(unpacked): path for path in extracted}
+        for target, path in targets.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    say(f"unzipped {show_count(len(targets), 'file')}")
+    return list(targets)
+
+
+def _split(url: str) -> urllib.parse.SplitResult:
     try:
-        with zipfile.ZipFile(archive) as opened:
-            members = [member for member in opened.infolist() if not member.is_dir()]
-            for member in members:
-                if not (folder / member.filename).resolve().is_relative_to(folder):
-                    raise JobFailed(f"{archive.name} has a file that leaves the folder: {member.filename}")
-                opened.extract(member, folder)
-    except zipfile.BadZipFile:
-        raise JobFailed(f"{archive.name} is no zip file", "Generate the job without unzip.") from None
-    if archive.name not in {member.filename for member in members}:
-        archive.unlink()
-    say(f"unzipped {len(members)} files")
-    return [folder / member.filename for member in members]
+        return urllib.parse.urlsplit(url)
+    except ValueError:
+        # Nothing of what cannot be taken apart can be shown without its secrets.
+        raise JobFailed("the URL to download is not valid", "Look for brackets and spaces in it.") from None
 
 
 def _shown(url: str) -> str:
     """Give a URL without user, password and query, which may hold secrets."""
-    parts = urllib.parse.urlsplit(url)
+    parts = _split(url)
     if not parts.scheme or not parts.netloc:
         return url
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rsplit("@", 1)[-1], parts.path, "", ""))
