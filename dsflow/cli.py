@@ -6,6 +6,7 @@ A command is imported only when it is called, so that `dsflow --help` costs what
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import click
 from dsflow import __version__
 from dsflow.commands.context import Context
 from dsflow.console import Console
-from dsflow.errors import Bug, DsflowError, Interrupted, UsageError, did_you_mean
+from dsflow.errors import Bug, DsflowError, EnvironmentMissing, Interrupted, UsageError, did_you_mean
 
 # name -> (where it lives, what it does in one line); the order is the order of the help screen
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -71,7 +72,7 @@ class _Commands(click.Group):
             command.name, command.short_help = cmd_name, short_help
             return command
         path = _external(ctx).get(cmd_name)
-        return _external_command(cmd_name, path) if path else None
+        return _External(cmd_name, path) if path else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -100,16 +101,25 @@ _FLAGS = {"--json", "-v", "--verbose", "-q", "--quiet"}
 
 
 def _globals_first(args: list[str]) -> list[str]:
-    """Let `dsflow run x --json` mean `dsflow --json run x`; nothing after `--` is touched."""
+    """Let `dsflow run x --json` mean `dsflow --json run x`; what is not ours, or comes after `--`, is left alone."""
+    if _command_in(args) not in {"", *_ALL}:
+        return args
     end = args.index("--") if "--" in args else len(args)
     moved = [arg for arg in args[:end] if arg in _FLAGS]
     return moved + [arg for arg in args[:end] if arg not in _FLAGS] + args[end:]
 
 
+def _command_in(args: Sequence[str]) -> str:
+    """Give the name of the command on a command line, or an empty string."""
+    values = [False, *(arg in ("-C", "--directory") for arg in args)]
+    names = (arg for arg, is_value in zip(args, values, strict=False) if not is_value and not arg.startswith("-"))
+    return next(names, "")
+
+
 def _external(ctx: click.Context) -> dict[str, Path]:
     """Executables named `dsflow-NAME` on PATH and in the workspace's `commands/`."""
     folders = [Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if entry]
-    start = Path(ctx.params.get("directory") or Path.cwd())
+    start = Path(ctx.params.get("directory") or "").absolute()
     folders += [root / "commands" for root in (start, *start.parents) if (root / "dsflow.yml").is_file()][:1]
     found: dict[str, Path] = {}
     for folder in folders:
@@ -124,15 +134,26 @@ def _external(ctx: click.Context) -> dict[str, Path]:
     return found
 
 
-def _external_command(name: str, path: Path) -> click.Command:
-    @click.command(name, context_settings={"ignore_unknown_options": True, "help_option_names": []})
-    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-    def run_external(arguments: tuple[str, ...]) -> None:
+class _External(click.Command):
+    """An executable that somebody put there. What follows its name is its own business."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        super().__init__(name)
+        self._path = path
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.args = list(args)
+        return ctx.args
+
+    def invoke(self, ctx: click.Context) -> None:
         import subprocess
 
-        sys.exit(subprocess.run([str(path), *arguments], check=False).returncode)
-
-    return run_external
+        command = [str(self._path.absolute()), *ctx.args]
+        try:
+            code = subprocess.run(command, cwd=ctx.obj.directory, check=False).returncode
+        except OSError as error:
+            raise EnvironmentMissing(f"{self._path} cannot be started: {error.strerror}") from error
+        ctx.exit(code if code >= 0 else 128 - code)
 
 
 @click.group(
@@ -158,25 +179,37 @@ def dsflow(ctx: click.Context, directory: Path | None, as_json: bool, verbose: b
 
 def run(args: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code; nothing escapes but SystemExit of a shell completion."""
-    arguments = list(sys.argv[1:] if args is None else args)
-    console = Console(verbose="-v" in arguments or "--verbose" in arguments)
+    arguments = _globals_first(list(sys.argv[1:] if args is None else args))
+    flags = set(itertools.takewhile(_FLAGS.__contains__, arguments))
+    console = Console(json="--json" in flags, verbose=not flags.isdisjoint({"-v", "--verbose"}))
     try:
+        _check_current_folder()
         result = dsflow.main(arguments, prog_name="dsflow", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except DsflowError as error:
-        console.error(error)
-        return error.exit_code
+        return _failed(console, error)
     except click.ClickException as error:
-        console.error(_from_click(error))
-        return UsageError.exit_code
+        return _failed(console, _from_click(error))
     except (KeyboardInterrupt, click.Abort):
-        console.error(Interrupted("interrupted"))
-        return Interrupted.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _failed(console, Interrupted("interrupted"))
     except Exception as error:
-        return _bug(console, error)
+        return _failed(console, _bug(console, _command_in(arguments), error))
+
+
+def _check_current_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("the current folder is not there any more", "Change into one that is: `cd`.") from None
+
+
+def _failed(console: Console, error: DsflowError) -> int:
+    """Show an error, as the document too where one was asked for, and give its exit code."""
+    console.error(error)
+    if console.json:
+        fields = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+        console.document({"error": fields})
+    return error.exit_code
 
 
 def _from_click(error: click.ClickException) -> UsageError:
@@ -187,20 +220,19 @@ def _from_click(error: click.ClickException) -> UsageError:
     return UsageError(message[:1].lower() + message[1:].rstrip("."), where)
 
 
-def _bug(console: Console, error: Exception) -> int:
-    """Write the report of an unexpected exception and name its file."""
+def _bug(console: Console, command: str, error: Exception) -> Bug:
+    """Write the report of an unexpected exception; of the arguments, which may hold secrets, it has the command."""
     import platform
     import tempfile
     import traceback
 
     versions = f"dsflow {__version__}, Python {platform.python_version()}, {platform.platform()}"
-    report = f"{versions}\narguments: {sys.argv[1:2]}\n\n{''.join(traceback.format_exception(error))}"
-    with tempfile.NamedTemporaryFile("w", prefix="dsflow-bug-", suffix=".log", delete=False) as file:
+    report = f"{versions}\ncommand: {command}\n\n{''.join(traceback.format_exception(error))}"
+    with tempfile.NamedTemporaryFile("w", prefix="dsflow-bug-", suffix=".log", delete=False, encoding="utf-8") as file:
         file.write(report)
     if console.verbose:
         console.note(report)
-    console.error(Bug(f"this is a bug in dsflow ({type(error).__name__}: {error})", f"The report is {file.name}"))
-    return Bug.exit_code
+    return Bug(f"this is a bug in dsflow ({type(error).__name__}: {error})", f"The report is {file.name}")
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

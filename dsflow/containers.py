@@ -18,6 +18,8 @@ from dsflow.errors import EnvironmentMissing
 LABEL = "io.dsflow."
 _LEFTOVER_AFTER = dt.timedelta(minutes=1)
 _LONGEST_LINE = 1 << 20
+# A busy disk can make an engine slow to answer.
+_PATIENCE_SECONDS = 180
 # More than any honest job starts, few enough to stop a fork bomb.
 _MOST_PROCESSES = 2048
 
@@ -256,12 +258,13 @@ class Container:
         """Give whole lines as they are printed, until the container ends."""
         from docker.utils.socket import frames_iter
 
-        for stream, chunk in frames_iter(self._socket, tty=False):  # type: ignore[no-untyped-call]
-            *whole, rest = (self._rests.pop(stream, b"") + chunk).split(b"\n")
-            if len(rest) > _LONGEST_LINE:
-                whole, rest = [*whole, rest], b""
-            self._rests[stream] = rest
-            yield from map(_text, whole)
+        with _explained():
+            for stream, chunk in frames_iter(self._socket, tty=False):  # type: ignore[no-untyped-call]
+                *whole, rest = (self._rests.pop(stream, b"") + chunk).split(b"\n")
+                if len(rest) > _LONGEST_LINE:
+                    whole, rest = [*whole, rest], b""
+                self._rests[stream] = rest
+                yield from map(_text, whole)
         rests, self._rests = self._rests, {}
         yield from map(_text, filter(None, rests.values()))
 
@@ -348,7 +351,7 @@ def _client() -> Any:
     import docker
     from docker.utils import kwargs_from_env
 
-    settings: Any = {"base_url": dockerhost.url(), **kwargs_from_env()}
+    settings: Any = {"base_url": dockerhost.url(), "timeout": _PATIENCE_SECONDS, **kwargs_from_env()}
     return docker.APIClient(**settings)
 
 

@@ -43,6 +43,7 @@ class Forked:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
+        """Give the exit code, negative for a signal, or None while it runs."""
         if self.returncode is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -53,12 +54,14 @@ class Forked:
         return self.returncode
 
     def wait(self) -> int:
+        """Wait for the end and give the exit code."""
         while self.poll() is None:
             time.sleep(0.01)
         assert self.returncode is not None
         return self.returncode
 
     def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
@@ -117,7 +120,7 @@ def _serve(parent: int, report: int, connection_file: Path) -> None:
     asyncio.set_event_loop(asyncio.new_event_loop())
     IPKernelApp.clear_instance()
     sys.argv = ["ipykernel_launcher.py", "-f", str(connection_file)]
-    app = _KernelApp.instance(parent_handle=parent, connection_file=str(connection_file))
+    app: Any = _KernelApp.instance(parent_handle=parent, connection_file=str(connection_file))
     # No database of past input: kernels of several runs at once would wait for each other.
     app.initialize(["--HistoryManager.hist_file=:memory:"])
     os.write(report, b"!")
@@ -134,7 +137,7 @@ class _KernelApp(IPKernelApp):
 
     def init_iopub(self, context: zmq.Context[Any]) -> None:
         context.setsockopt(zmq.SNDHWM, 0)
-        super().init_iopub(context)
+        super().init_iopub(context)  # type: ignore[no-untyped-call]
 
 
 def _die_with(parent: int) -> None:
@@ -164,8 +167,8 @@ def _forget_files(report: int, log: Path) -> None:
     faulthandler.enable(output, all_threads=False)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         raw = io.FileIO(number, "wb" if number else "rb", closefd=False)
-        buffered = io.BufferedWriter(raw) if number else io.BufferedReader(raw)
-        stream = io.TextIOWrapper(buffered, encoding="utf-8", errors="backslashreplace", write_through=True)
+        binary = raw if number else io.BufferedReader(raw)
+        stream = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", write_through=True)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 

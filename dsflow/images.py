@@ -187,17 +187,18 @@ def with_requirements(
         name: The image it starts from.
         image: What the engine has under that name.
         requirements: In pip's words.
-        surroundings: Where the recipe of `dsflow/python` is, which has the Dockerfile for this.
+        surroundings: Where `python/requirements.Dockerfile` is, and what a build gets.
         notify: Gets the lines of the build.
 
     Raises:
         EnvironmentMissing: they cannot be installed.
     """
     wanted = sorted(set(requirements))
-    recipe = surroundings.recipes[DEFAULT.removeprefix(PREFIX)]
+    folders = [*surroundings.folders, package_folder("docker")]
+    recipe = next(path for folder in folders if (path := folder / "python" / "requirements.Dockerfile").is_file())
     files = {
-        "Dockerfile": (recipe.folder / "requirements.Dockerfile").read_bytes(),
-        "installer.lock": (recipe.folder / "installer.lock").read_bytes(),
+        "Dockerfile": recipe.read_bytes(),
+        "installer.lock": recipe.with_name("installer.lock").read_bytes(),
         "requirements.txt": "".join(f"{line}\n" for line in wanted).encode(),
     }
     key = _hash({**files, "image": image.id.encode()})
@@ -205,30 +206,38 @@ def with_requirements(
     made = containers.find_image(tag)
     if made is None:
         with cache.one_at_a_time(f"image-job-{key[:16]}", notify):
-            notify(f"Adding {', '.join(wanted)} to {name} (once)")
-            # Two that wanted it at the same moment build it twice; the engine's cache makes the second one short.
-            made = _Build("job", tag, files, replace(surroundings.settings, base=name)).run(
-                {"config-hash": key}, notify
-            )
+            # Another dsflow may have made it while this one waited.
+            made = containers.find_image(tag)
+            if made is None:
+                notify(f"Adding {', '.join(wanted)} to {name} (once)")
+                build = _Build("job", tag, files, replace(surroundings.settings, base=name))
+                made = build.run({"config-hash": key}, notify)
     return tag, made
 
 
+@functools.cache
 def package_hash() -> str:
     """Give what identifies the source of the package on this machine."""
     return _hash({name: data for name, data in _package().items() if name.endswith(".py")})
 
 
 def _in_order(names: Iterable[str], known: Mapping[str, Recipe]) -> list[Recipe]:
+    """The recipes and all they start from, each after what it starts from."""
     ordered: dict[str, Recipe] = {}
 
-    def visit(name: str) -> None:
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise UsageError(
+                f"{known[name].folder / 'Dockerfile'} starts from itself ({' <- '.join((*above, name))})",
+                f"Call the folder something else and name `{PREFIX}NAME` as `run.image`.",
+            )
         if name in known and name not in ordered:
             for parent in known[name].parents:
-                visit(parent)
+                visit(parent, (*above, name))
             ordered[name] = known[name]
 
     for name in names:
-        visit(name)
+        visit(name, ())
     return list(ordered.values())
 
 

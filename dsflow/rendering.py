@@ -23,6 +23,8 @@ from jinja2.visitor import NodeTransformer
 from dsflow.errors import DsflowError, UsageError, did_you_mean
 
 LARGEST_TEXT = 1_000_000
+# Each becomes some 10 kB of compiled code.
+_MOST_MARKS = 10_000
 _BUDGET = 2_000_000
 _MOST_BITS = 4_000
 
@@ -67,13 +69,16 @@ def render(text: str, values: Mapping[str, Any], where: str) -> str:
     """
     if len(text) > LARGEST_TEXT:
         raise UsageError(f"{where}: larger than 1 MB")
-    if not any(mark in text for mark in ("{{", "{%", "{#")):
+    marks = sum(text.count(mark) for mark in ("{{", "{%", "{#"))
+    if marks > _MOST_MARKS:
+        raise UsageError(f"{where}: more than {_MOST_MARKS:,} places to fill in")
+    if not marks:
         return text
     try:
         return _render(text, values)
     except TemplateSyntaxError as error:
         raise UsageError(f"{where}: line {error.lineno}: {(error.message or 'not valid').rstrip('.')}") from None
-    except (_TooMuch, RecursionError, MemoryError) as error:
+    except (_TooMuch, RecursionError, MemoryError, SyntaxError) as error:
         reason = str(error) if isinstance(error, _TooMuch) else "it is nested too deeply"
         raise UsageError(f"{where}: {_line(error)}too much work for a text: {reason}") from None
     except DsflowError as error:

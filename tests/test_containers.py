@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import hashlib
 import importlib.util
 import json
@@ -277,7 +278,7 @@ def test_its_input_ends_with_the_process_that_started_it_and_the_leftover_is_rem
     subprocess.run(["docker", "wait", name], check=True, capture_output=True, timeout=60)
     containers.remove_leftovers({"test": "orphan"})
     assert listed("label=io.dsflow.test=orphan") == 1, "its end may still be read by somebody"
-    monkeypatch.setattr(containers, "_LEFTOVER_AFTER", containers.dt.timedelta(0))
+    monkeypatch.setattr(containers, "_LEFTOVER_AFTER", dt.timedelta(0))
     containers.remove_leftovers({"test": "another"})
     assert listed("label=io.dsflow.test=orphan") == 1
     containers.remove_leftovers({"test": "orphan"})

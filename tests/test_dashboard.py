@@ -162,5 +162,3 @@ def test_an_application_that_ends_in_an_error_is_a_failure(
     assert "127.0.0.1" in screen.out
     assert "delays.py, line 4: layout['graph']" in screen.out
     assert "KeyError: 'graph'" in screen.out
-
-

@@ -201,9 +201,9 @@ def tracked() -> list[Path]:
 
 
 def test_no_file_names_a_machine_or_a_package_index() -> None:
-    personal = re.compile(
-        r"(?<![\w.])/(?:root|work|opt/pypi|opt/wheels)/|index-url|/simple/?\b|find-links", re.IGNORECASE
-    )
+    folders = r"(?<![\w.])/(?:root|work|opt/pypi|opt/wheels)/"
+    indexes = r"index-url|find-links|https?://(?!127\.|localhost|[\w.-]*example)[\w.-]+(?::\d+)?/\S*simple\b"
+    personal = re.compile(f"{folders}|{indexes}", re.IGNORECASE)
     allowed = {Path(__file__), ROOT / "dsflow" / "buildsettings.py", ROOT / "tests" / "test_buildsettings.py"}
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"

@@ -75,6 +75,13 @@ def test_an_unknown_image_is_refused_with_a_guess(make_workspace: MakeWorkspace)
         images.build(surroundings, print, ["pyhton"])
 
 
+def test_an_image_that_starts_from_itself_is_refused(make_workspace: MakeWorkspace) -> None:
+    surroundings = Surroundings.of(make_workspace({"docker/python/Dockerfile": "FROM dsflow/python\n"}))
+    with pytest.raises(UsageError, match=r"docker/python/Dockerfile starts from itself \(python <- python\)") as caught:
+        images.build(surroundings, print, ["python"])
+    assert "run.image" in caught.value.hint
+
+
 # ---- builds
 
 
@@ -103,7 +110,7 @@ class Kitchen:
 
 
 @pytest.fixture
-def kitchen(surroundings: Surroundings, python_image: Image, tmp_path: Path) -> Iterator[Kitchen]:
+def kitchen(surroundings: Surroundings, tmp_path: Path) -> Iterator[Kitchen]:
     made = Kitchen(tmp_path / "docker", surroundings.base or "debian:trixie-slim")
     yield made
     names = [f"dsflow/{recipe.name}" for recipe in images.recipes([made.folder]).values()]
@@ -237,11 +244,12 @@ def private_index() -> Iterator[str]:
             pass
 
     inspected = ["docker", "network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"]
-    gateway = subprocess.run(inspected, check=True, capture_output=True, text=True).stdout.strip()
-    server = http.server.ThreadingHTTPServer((gateway or "172.17.0.1", 0), Index)
+    # Not every engine names the gateway of its bridge.
+    gateway = subprocess.run(inspected, check=True, capture_output=True, text=True).stdout.strip() or "172.17.0.1"
+    server = http.server.ThreadingHTTPServer((gateway, 0), Index)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://me:{password}@{server.server_address[0]}:{server.server_address[1]}/simple/"
+    yield f"http://me:{password}@{gateway}:{server.server_port}/simple/"
     server.shutdown()
     thread.join()
     server.server_close()

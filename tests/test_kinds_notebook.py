@@ -161,15 +161,28 @@ def test_percent_format_is_a_notebook_too(bench: Bench) -> None:
     assert saved["cells"][0]["source"] == ["# Rain"]
 
 
+WAITING = """
+import os, time
+print('ready')
+for _ in range(400):
+    if os.path.exists('go'):
+        break
+    time.sleep(0.05)
+assert os.path.exists('go')
+print('end', end='')
+"""
+
+
 def test_a_line_is_said_while_its_cell_still_runs(bench: Bench) -> None:
     bench.on_line = lambda line: (bench.job / "go").touch() if line == "ready" else None
-    wait = "import time, os\nprint('ready')\nfor _ in range(400):\n    if os.path.exists('go'): break\n    time.sleep(.05)"
-    bench.execute(wait + "\nassert os.path.exists('go')\nprint('end', end='')")
+    bench.execute(WAITING)
     assert bench.lines == ["ready", "end"]
 
 
 def test_both_streams_are_said_line_by_line(bench: Bench) -> None:
-    bench.execute("import sys\nprint('a\\nb')\nprint('bad', file=sys.stderr)\nprint('1%\\r50%\\r\\x1b[32m100%\\x1b[0m')")
+    bench.execute(
+        "import sys\nprint('a\\nb')\nprint('bad', file=sys.stderr)", "print('1%\\r50%\\r\\x1b[32m100%\\x1b[0m')"
+    )
     assert sorted(bench.lines) == ["100%", "a", "b", "bad"]
 
 
@@ -245,24 +258,25 @@ def test_what_a_job_leaves_running_is_ended(bench: Bench) -> None:
     assert not state.exists() or state.read_text().split()[2] == "Z"
 
 
-@pytest.mark.parametrize(
-    ("cells", "message", "place", "source"),
-    [
-        (["1", "a = 1\n  \nraise ValueError('no rain')"], "ValueError: no rain", "cell 2, line 3", "raise ValueError('no rain')"),
-        (["1", "a = 1\nx = = 1"], "SyntaxError: invalid syntax", "cell 2, line 2", "x = = 1"),
-        (["if True:\nx = 1"], "IndentationError: expected an indented block after 'if' statement on line 1", "cell 1, line 2", "x = 1"),
-        (["def f():\n    1 / 0", "2\nf()"], "ZeroDivisionError: division by zero", "cell 1, line 2, called from cell 2, line 2", "1 / 0"),
-        (["def f():\n    1 / 0\nf()"], "ZeroDivisionError: division by zero", "cell 1, line 2", "1 / 0"),
-        (["%%time\n\nraise KeyError('x')"], "KeyError: 'x'", "cell 1, line 3", "raise KeyError('x')"),
-        (["import sys\nsys.exit(3)"], "SystemExit: 3", "cell 1", ""),
-        (["import sys; sys.exit('no input')"], "SystemExit: no input", "cell 1", ""),
-        (["raise RuntimeError"], "RuntimeError", "cell 1, line 1", "raise RuntimeError"),
-        (["raise RuntimeError('two\\nlines')"], "RuntimeError: two", "cell 1, line 1", "raise RuntimeError('two\\nlines')"),
-        (["from dsflow.errors import UsageError\nraise UsageError('unknown input')"], "unknown input", "cell 1, line 2", "raise UsageError('unknown input')"),
-        (["%nosuchmagic"], "Line magic function `%nosuchmagic` not found.", "cell 1", ""),
-        ([text("# One"), "", "1", "bad"], "NameError: name 'bad' is not defined", "cell 2, line 1", "bad"),
-    ],
-)  # fmt: skip
+# ruff: noqa: E501
+FAILURES: list[tuple[list[Any], str, str, str]] = [
+    (["1", "a = 1\n  \nraise ValueError('no rain')"], "ValueError: no rain", "cell 2, line 3", "raise ValueError('no rain')"),
+    (["1", "a = 1\nx = = 1"], "SyntaxError: invalid syntax", "cell 2, line 2", "x = = 1"),
+    (["x = (1,\ny = 2"], "SyntaxError: '(' was never closed", "cell 1, line 1", "x = (1,"),
+    (["def f():\n    1 / 0", "2\nf()"], "ZeroDivisionError: division by zero", "cell 1, line 2, called from cell 2, line 2", "1 / 0"),
+    (["def f():\n    1 / 0\nf()"], "ZeroDivisionError: division by zero", "cell 1, line 2", "1 / 0"),
+    (["%%time\n\nraise KeyError('x')"], "KeyError: 'x'", "cell 1, line 3", "raise KeyError('x')"),
+    (["import sys\nsys.exit(3)"], "SystemExit: 3", "cell 1", ""),
+    (["import sys; sys.exit('no input')"], "SystemExit: no input", "cell 1", ""),
+    (["raise RuntimeError"], "RuntimeError", "cell 1, line 1", "raise RuntimeError"),
+    (["raise RuntimeError('two\\nlines')"], "RuntimeError: two", "cell 1, line 1", "raise RuntimeError('two\\nlines')"),
+    (["from dsflow.errors import UsageError\nraise UsageError('no such input')"], "no such input", "cell 1, line 2", "raise UsageError('no such input')"),
+    (["%nosuchmagic"], "Line magic function `%nosuchmagic` not found.", "cell 1", ""),
+    ([text("# One"), "", "1", "bad"], "NameError: name 'bad' is not defined", "cell 2, line 1", "bad"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cells", "message", "place", "source"), FAILURES)
 def test_a_failing_cell_is_named_with_its_line(
     bench: Bench, cells: list[Any], message: str, place: str, source: str
 ) -> None:

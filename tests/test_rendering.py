@@ -94,6 +94,8 @@ def test_a_mistake_is_a_sentence_with_its_line(text: str, sentence: str) -> None
         "{{ " + "-" * 5000 + "1 }}",
         "{{ " + "1+" * 5000 + "1 }}",
         "{% if 1 %}" * 5000 + "{% endif %}" * 5000,
+        "{% for i in xs %}" * 60 + "{% endfor %}" * 60,
+        "{{ ds }}" * 100_000,
     ],
 )
 def test_a_bomb_is_refused(bomb: str) -> None:

@@ -316,7 +316,7 @@ def _lines_of(notebook: Any, number: int) -> list[str]:
 
 
 def _line_after_magic(notebook: Any, number: int, line: int) -> int:
-    """Give the line of the cell that is line `line` of what `%%time` ran: the code below it, without empty lines first."""
+    """Give the line of the cell that is line `line` of what `%%time` ran: the code below it, from its first text on."""
     rest = _lines_of(notebook, number)[1:]
     return line + 1 + next((index for index, text in enumerate(rest) if text.strip()), 0)
 
@@ -337,7 +337,7 @@ def _exported(notebook: Any) -> str:
     from nbconvert.filters.highlight import Highlight2HTML
     from traitlets.config import Config
 
-    exporter = HTMLExporter(
+    exporter: Any = HTMLExporter(  # type: ignore[no-untyped-call]
         template_name="basic",
         raw_template=_TEMPLATE,
         optimistic_validation=True,
@@ -348,7 +348,8 @@ def _exported(notebook: Any) -> str:
     )
     language = notebook.metadata.get("language_info", {})
     lexer = language.get("pygments_lexer", language.get("name"))
-    exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer=lexer, parent=exporter))
+    highlight = Highlight2HTML(pygments_lexer=lexer, parent=exporter)  # type: ignore[no-untyped-call]
+    exporter.register_filter("highlight_code", highlight)
     # Not HTMLExporter's own: it parses all of the HTML once more, to mark pictures and the cells of JupyterLab.
     html, _ = TemplateExporter.from_notebook_node(exporter, notebook)
     return str(html)

@@ -58,6 +58,10 @@ def own_files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def rows_of(folder: Path) -> list[tuple[object, ...]]:
+    return duckdb.connect().execute(f"FROM read_parquet('{folder}/*', hive_partitioning=false)").fetchall()
+
+
 @pytest.fixture
 def started(runtime: str) -> Iterator[Callable[[Workspace, str], subprocess.Popen[str]]]:
     """Gives a function that starts `dsflow run` in a process of its own, as a shell would."""
@@ -114,11 +118,7 @@ def test_a_notebook_leaves_its_partition_and_its_documents(
     folder = ws.datastore / "tables" / "t" / f"ds={DS}"
     run_id = run_folder(ws, "n").name
     assert own_files(folder) == [f"{run_id}-part-0.parquet"]
-    assert duckdb.sql(f"SELECT * FROM read_parquet('{folder}/*', hive_partitioning=false)").fetchall() == [
-        (0,),
-        (1,),
-        (2,),
-    ]
+    assert rows_of(folder) == [(0,), (1,), (2,)]
     assert own_files(run_folder(ws, "n")) == ["index.html", "log.txt", "notebook.ipynb", "outcome.json", "task.json"]
     outcome = outcome_of(ws, "n")
     manifest = outcome["outputs"][0]["manifest"]
@@ -146,7 +146,7 @@ def test_a_query_reads_a_table_and_replaces_its_partition(
     assert [dsflow("run", name, DS).exit_code for name in ("first", "second", "second")] == [0, 0, 0]
     folder = ws.datastore / "tables" / "double" / f"ds={DS}"
     assert len(own_files(folder)) == 1
-    assert duckdb.sql(f"SELECT * FROM read_parquet('{folder}/*', hive_partitioning=false)").fetchall() == [(42,)]
+    assert rows_of(folder) == [(42,)]
     assert [(i["target"], i["ds"], i["rows"]) for i in outcome_of(ws, "second")["inputs"]] == [("t", DS, 1)]
 
 
