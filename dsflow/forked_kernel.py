@@ -29,6 +29,8 @@ from typing import Any, NoReturn
 import zmq
 from ipykernel.kernelapp import IPKernelApp
 
+from dsflow.lean import lean
+
 _PR_SET_PDEATHSIG = 1
 _CLOSE_SECONDS = 5.0
 
@@ -82,6 +84,8 @@ def fork_kernel(connection_file: Path, cwd: Path, environment: Mapping[str, str]
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
+    # The collector leaves alone what is loaded by now, and so its pages stay shared.
+    gc.freeze()
     # A signal between the fork and the child's own handlers would run ours, in the child.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -122,7 +126,10 @@ def _serve(parent: int, report: int, connection_file: Path) -> None:
     sys.argv = ["ipykernel_launcher.py", "-f", str(connection_file)]
     app: Any = _KernelApp.instance(parent_handle=parent, connection_file=str(connection_file))
     # No database of past input: kernels of several runs at once would wait for each other.
-    app.initialize(["--HistoryManager.hist_file=:memory:"])
+    # Nobody debugs a run, and ipykernel loads a whole debugger where there is one.
+    with lean("debugpy"):
+        app.initialize(["--HistoryManager.hist_file=:memory:"])
+    gc.enable()
     os.write(report, b"!")
     os.close(report)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
@@ -194,7 +201,6 @@ def _forget_state() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
-    gc.enable()
 
 
 def _settle(cwd: Path, environment: Mapping[str, str]) -> None:

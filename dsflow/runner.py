@@ -125,7 +125,7 @@ def _with_retries(step: Step, runtime: Runtime, reason: str, folders: Folders, e
 
 
 def _run(step: Step, task: Task, runtime: Runtime, reason: str, folders: Folders, emit: Listener) -> Outcome:
-    place = runtime.prepare(step.needs, lambda line: emit(Notice(text=line)))
+    place = runtime.prepare(step.needs, folders, lambda line: emit(Notice(text=line)))
     task = dataclasses.replace(task, facts=_facts(runtime, reason, place, folders))
     run_folder = folders.datastore / task.folder
     _make_run_folder(run_folder, task)

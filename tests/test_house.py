@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,7 @@ OWNERS = {
     "docker": {"containers"},
     "duckdb": {"engines"},
     "fsspec": {"sources"},
-    "ipykernel": {"kernel"},
+    "ipykernel": {"forked_kernel"},
     "jinja2": {"rendering"},
     "jupyter_client": {"kernel"},
     "jupytext": {"notebooks"},
@@ -115,6 +116,14 @@ def test_each_library_has_one_owner() -> None:
         if library in OWNERS and path.relative_to(PACKAGE).with_suffix("").parts[0] not in OWNERS[library]
     }
     assert strangers == set()
+
+
+def test_every_library_is_a_declared_requirement() -> None:
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    declared = {re.split(r"[^a-z0-9-]", line)[0].replace("-", "_") for line in required}
+    names = {"yaml": "pyyaml", "zmq": "pyzmq"}
+    used = {library for path in MODULES for library in imported(path)} - set(sys.stdlib_module_names) - {"dsflow"}
+    assert {library for library in used if names.get(library, library) not in declared} == set()
 
 
 def imported(path: Path) -> Iterator[str]:

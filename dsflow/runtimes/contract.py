@@ -65,7 +65,7 @@ class Runtime(Protocol):
     def available(self) -> str | None:
         """Give None when tasks can run here, else one sentence that says why not."""
 
-    def prepare(self, needs: Needs, notify: Callable[[str], None]) -> Place:
+    def prepare(self, needs: Needs, folders: Folders, notify: Callable[[str], None]) -> Place:
         """Build or find what `needs` asks for; `notify` gets a line before anything slow.
 
         Raises:

@@ -10,7 +10,7 @@ from pathlib import Path
 from dsflow import containers, images
 from dsflow.buildsettings import proxies
 from dsflow.containers import LABEL, Bind, Container, Engine, Image, Wanted
-from dsflow.errors import EnvironmentMissing, UsageError
+from dsflow.errors import EnvironmentMissing
 from dsflow.layout import Layout
 from dsflow.model import Task
 from dsflow.runtimes.contract import Ending, Folders, Needs, Place
@@ -49,9 +49,9 @@ class Docker:
         """Give None when an engine answers."""
         return containers.available()
 
-    def prepare(self, needs: Needs, notify: Callable[[str], None]) -> Place:
+    def prepare(self, needs: Needs, folders: Folders, notify: Callable[[str], None]) -> Place:
         """Find the image, building it where it is one of ours and missing; add the requirements to it."""
-        surroundings = _surroundings()
+        surroundings = images.Surroundings.of(Workspace(folders.jobs.parent))
         name = needs.image or images.DEFAULT
         image = images.ensure(name, surroundings, notify)
         if needs.requirements:
@@ -111,14 +111,6 @@ def workspace_label(folders: Folders) -> str:
     """Give what marks a workspace's containers: its name for people, and a hash of where it is."""
     root = folders.jobs.resolve().parent
     return f"{root.name}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}"
-
-
-def _surroundings() -> images.Surroundings:
-    try:
-        workspace = Workspace.find()
-    except UsageError:
-        return images.Surroundings.of(None)
-    return images.Surroundings.of(workspace)
 
 
 def _with_package(path: str) -> str:

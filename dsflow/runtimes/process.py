@@ -57,7 +57,7 @@ class Process:
         """Always."""
         return None
 
-    def prepare(self, needs: Needs, notify: Callable[[str], None]) -> Place:
+    def prepare(self, needs: Needs, folders: Folders, notify: Callable[[str], None]) -> Place:
         """Give this Python, or that of a cached environment that has the requirements too."""
         from dsflow import environments
 
