@@ -55,6 +55,7 @@ class Result:
 
     @property
     def verdict(self) -> str:
+        """Say whether the bar is kept."""
         if self.value is None:
             return "SKIPPED"
         return "PASS" if self.value <= self.bar else "FAIL"
@@ -132,7 +133,7 @@ def memory(root: Path, n: int) -> Result:
 def side_by_side(
     root: Path, n: int, ours: Sequence[Sequence[str]], theirs: Sequence[Sequence[str]]
 ) -> tuple[float, float]:
-    """Give the median seconds of two sequences of commands, run in turns; the first turn warms up and is not counted."""
+    """Give the median seconds of two sequences of commands, run in turns; the first turn only warms up."""
     seconds = [(timed(root, ours), timed(root, theirs)) for _ in range(n + 1)][1:]
     return statistics.median(one for one, _ in seconds), statistics.median(other for _, other in seconds)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dsflow.errors import EnvironmentMissing, PartitionLocked
-from dsflow.locks import lock
+from dsflow.store.locks import lock
 
 
 def folder() -> Path:

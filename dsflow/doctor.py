@@ -108,12 +108,12 @@ def clock() -> Finding:
 
 def docker() -> Finding:
     """Whether an engine answers; jobs run without one too."""
-    from dsflow import dockerhost
+    from dsflow.containers import host
 
-    problem = dockerhost.problem()
+    problem = host.problem()
     if problem:
         return Finding("docker", "warn", problem.message, problem.hint)
-    return Finding("docker", "ok", f"an engine answers at {dockerhost.url()}")
+    return Finding("docker", "ok", f"an engine answers at {host.url()}")
 
 
 def datastore(workspace: Workspace) -> Finding:
@@ -177,7 +177,7 @@ def skew(workspace: Workspace) -> Finding:
 def history(workspace: Workspace) -> Finding:
     """Whether the database of runs opens."""
     from dsflow.history import History
-    from dsflow.specs import load_workspace
+    from dsflow.specs.load import load_workspace
 
     try:
         runs = History.open(workspace, load_workspace(workspace)).runs(limit=1)
@@ -190,10 +190,11 @@ def history(workspace: Workspace) -> Finding:
 
 def images(workspace: Workspace) -> Finding:
     """Which images of jobs are built; the others are built when a job needs them."""
-    from dsflow import containers, dockerhost
-    from dsflow.images import recipes
+    from dsflow.containers import engine as containers
+    from dsflow.containers import host
+    from dsflow.containers.images import recipes
 
-    if dockerhost.problem():
+    if host.problem():
         return Finding("images", "info", "none without an engine")
     known = recipes(workspace.docker_folders())
     try:

@@ -22,7 +22,7 @@ from dsflow.records import RUNNING, Broken, Record, read, record_of, scan, stora
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from dsflow.specs import WorkspaceSpec
+    from dsflow.specs.load import WorkspaceSpec
     from dsflow.workspace import Workspace
 
 # Each migration is the statements that lead from the version before; a published one is never edited.

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dsflow.datastore import Datastore, Partition
 from dsflow.engines.contract import Engine
 from dsflow.errors import JobFailed
 from dsflow.model import Input, InputUsed
+from dsflow.store.datastore import Datastore, Partition
 
 _FORMATS = {
     ".parquet": "parquet",

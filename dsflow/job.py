@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from dsflow import model
-from dsflow.datastore import Datastore, Partition
 from dsflow.engines.contract import Engine
 from dsflow.engines.registry import open_engine
 from dsflow.errors import DsflowError, JobFailed, UsageError, did_you_mean
@@ -28,6 +27,7 @@ from dsflow.model import Input, InputUsed, Task
 from dsflow.partitions import ds_of, window
 from dsflow.quantities import show_count
 from dsflow.queries import sources_of
+from dsflow.store.datastore import Datastore, Partition
 
 # What the module offers as plain names, taken from the current task.
 ds: str

@@ -11,7 +11,7 @@ from dsflow import partitions
 from dsflow.errors import UsageError
 from dsflow.masking import is_secret
 from dsflow.model import Grain
-from dsflow.specs import JobSpec
+from dsflow.specs.load import JobSpec
 
 
 def template_names(job: JobSpec, moment: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:

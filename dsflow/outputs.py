@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 from dsflow import quality
-from dsflow.datastore import Datastore, Partition
 from dsflow.engines.contract import Engine, Preview
 from dsflow.engines.registry import open_engine
 from dsflow.errors import JobFailed
 from dsflow.model import Column, File, InputUsed, Manifest, Output, Published, Task
-from dsflow.publishing import Staging, content_hash, describe
+from dsflow.store.datastore import Datastore, Partition
+from dsflow.store.publishing import Staging, content_hash, describe
 
 _PREVIEW_ROWS = 20
 # What Spark and its friends leave beside their data.
@@ -86,9 +87,10 @@ def _table_files(folder: Path, run_id: str, table: str) -> list[Path]:
             f"the job wrote nothing for table {table}",
             "Call job.write(...) in it; an empty DataFrame makes an empty partition with its columns.",
         )
-    if all(path.name.startswith(f"{run_id}-part-") for path in data):
-        return data
-    return [path.rename(folder / f"{run_id}-part-{number}.parquet") for number, path in enumerate(data)]
+    named = [path for path in data if path.name.startswith(f"{run_id}-part-")]
+    places = (folder / f"{run_id}-part-{number}.parquet" for number in itertools.count())
+    free = (place for place in places if place not in named)
+    return sorted([*named, *(path.rename(next(free)) for path in data if path not in named)])
 
 
 def _manifest(task: Task, output: Output, files: tuple[File, ...], inputs: Sequence[InputUsed]) -> Manifest:

@@ -16,7 +16,7 @@ from typing import Any
 from dsflow.errors import UsageError, did_you_mean
 from dsflow.masking import MASK, is_secret
 from dsflow.notebooks import parse
-from dsflow.specs import JobSpec
+from dsflow.specs.load import JobSpec
 
 # What a parameters cell may declare to be told, besides the job's parameters.
 RUN_NAMES = ("ds", "start", "end", "run_id")

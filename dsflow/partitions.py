@@ -49,7 +49,7 @@ def end_of(ds: str, grain: Grain = "day") -> dt.datetime:
 def ds_of(moment: dt.datetime, grain: Grain = "day") -> str:
     """Give the ds of the partition that holds a moment."""
     if grain == "hour":
-        return moment.strftime("%Y-%m-%dT%H")
+        return moment.isoformat(timespec="hours")[:13]
     if grain == "week":
         year, week, _ = moment.isocalendar()
         return f"{year:04d}-W{week:02d}"

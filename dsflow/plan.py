@@ -21,15 +21,15 @@ from typing import Any
 
 from dsflow import parameters, partitions
 from dsflow.errors import UsageError, did_you_mean
-from dsflow.layout import check_name
 from dsflow.macros import template_names
 from dsflow.masking import is_secret
 from dsflow.model import Expectation, Grain, Input, Kind, Limits, Output, Task
 from dsflow.notebooks import parameters_cell
 from dsflow.quantities import memory_bytes, seconds
-from dsflow.specs import JobSpec, WorkspaceSpec, load_workspace
-from dsflow.specs_legacy import Place, place_of
-from dsflow.specs_yaml import read_text
+from dsflow.specs.legacy import Place, place_of
+from dsflow.specs.load import JobSpec, WorkspaceSpec, load_workspace
+from dsflow.specs.yaml import read_text
+from dsflow.store.layout import check_name
 from dsflow.workspace import JOB_SPECS, Workspace
 
 _FITTING = {"notebook": (".ipynb", ".py"), "sql": (".sql",), "script": (".sh", ".py"), "dashboard": (".py",)}

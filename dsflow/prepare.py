@@ -14,7 +14,7 @@ from dsflow.parameters import parse_given
 from dsflow.runner import Step
 from dsflow.runtimes.contract import Folders, Needs, Runtime
 from dsflow.runtimes.registry import choose
-from dsflow.specs import JobSpec, WorkspaceSpec, load_job
+from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job
 from dsflow.workspace import Workspace
 
 _DASHBOARD_PORT = 8050

@@ -107,10 +107,10 @@ class _Emitter:
         for listener in list(self._listeners):
             try:
                 listener(event)
-            except DsflowError as error:
-                # A history that cannot be written must not cost a run.
+            except (DsflowError, OSError) as error:
+                # A history that cannot be written, or a screen that is gone, must not cost a run.
                 self._listeners.remove(listener)
-                self(Notice(text=f"warning: {error.message}"))
+                self(Notice(text=f"warning: {error}"))
 
 
 def _with_retries(step: Step, runtime: Runtime, reason: str, folders: Folders, emit: Listener) -> Outcome:
@@ -131,13 +131,13 @@ def _run(step: Step, task: Task, runtime: Runtime, reason: str, folders: Folders
     _make_run_folder(run_folder, task)
     started = dt.datetime.now(dt.UTC)
     running = runtime.start(task, place, folders, _environment(step))
-    with _interruptible(running, task, emit):
+    with _interruptible(running, task, emit) as asked:
         # The shim is on its way already: slow listeners (a database to open) cost nothing.
         emit(RunStarted(task=task))
         for line in running.lines():
             emit(_event(task, line))
         ending = running.wait()
-    outcome = _read_outcome(run_folder, task, started, ending)
+    outcome = _read_outcome(run_folder, task, started, ending, asked.is_set())
     emit(RunFinished(task=task, outcome=outcome))
     return outcome
 
@@ -191,8 +191,11 @@ def _git_revision(folder: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def _interruptible(running: Running, task: Task, emit: Listener) -> Iterator[None]:
-    """While a task runs, Ctrl-C asks it to save and stop, a second one kills it, and so does a timeout long past."""
+def _interruptible(running: Running, task: Task, emit: Listener) -> Iterator[threading.Event]:
+    """While a task runs, Ctrl-C asks it to save and stop, a second one kills it, and so does a timeout long past.
+
+    Gives what tells whether the task was asked to stop.
+    """
     asked = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -210,7 +213,7 @@ def _interruptible(running: Running, task: Task, emit: Listener) -> Iterator[Non
     in_main_thread = threading.current_thread() is threading.main_thread()
     before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)} if in_main_thread else {}
     try:
-        yield
+        yield asked
     except BaseException:
         running.stop(kill=True)
         running.wait()
@@ -223,19 +226,19 @@ def _interruptible(running: Running, task: Task, emit: Listener) -> Iterator[Non
 
 def _event(task: Task, line: str) -> Event:
     if line.startswith(EVENT_PREFIX):
-        with contextlib.suppress(ValueError, KeyError):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             units = json.loads(line.removeprefix(EVENT_PREFIX))
-            return Progress(task=task, done=units["done"], total=units["total"])
+            return Progress(task=task, done=int(units["done"]), total=int(units["total"]))
     return LogLine(task=task, text=line)
 
 
-def _read_outcome(run_folder: Path, task: Task, started: dt.datetime, ending: Ending) -> Outcome:
+def _read_outcome(run_folder: Path, task: Task, started: dt.datetime, ending: Ending, asked: bool) -> Outcome:
     """Give the outcome that the shim left, or the one that its silence means."""
     path = run_folder / "outcome.json"
     try:
         return model.from_json(Outcome, path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        outcome = _without_word(task, started, ending)
+        outcome = _without_word(task, started, ending, asked)
     from dsflow import page
 
     with contextlib.suppress(OSError, DsflowError):
@@ -244,10 +247,14 @@ def _read_outcome(run_folder: Path, task: Task, started: dt.datetime, ending: En
     return outcome
 
 
-def _without_word(task: Task, started: dt.datetime, ending: Ending) -> Outcome:
+def _without_word(task: Task, started: dt.datetime, ending: Ending, asked: bool) -> Outcome:
     now = dt.datetime.now(dt.UTC)
     code = 137 if ending.out_of_memory else ending.exit_code or 1
-    if ending.out_of_memory:
+    # Asked to stop before it could listen, a run ends like any other program.
+    interrupted = asked and code == 128 + signal.SIGTERM
+    if interrupted:
+        code, message = Interrupted.exit_code, "interrupted; nothing was published"
+    elif ending.out_of_memory:
         message = "out of memory: the run was killed at its memory limit"
     elif code > 128:
         message = f"the run was killed ({_signal_name(code - 128)})"
@@ -255,12 +262,14 @@ def _without_word(task: Task, started: dt.datetime, ending: Ending) -> Outcome:
         message = f"the run ended with exit code {code} without an outcome; log.txt has its last words"
     return Outcome(
         run_id=task.run_id,
-        status=Status.FAILED,
+        status=Status.INTERRUPTED if interrupted else Status.FAILED,
         exit_code=code,
         started=started.isoformat(timespec="milliseconds"),
         finished=now.isoformat(timespec="milliseconds"),
         seconds=round((now - started).total_seconds(), 3),
-        failure=Failure(kind="Killed" if code > 128 else "NoOutcome", message=message),
+        failure=Failure(
+            kind="Interrupted" if interrupted else "Killed" if code > 128 else "NoOutcome", message=message
+        ),
     )
 
 

@@ -26,9 +26,9 @@ from dsflow.kinds.registry import kind_of
 from dsflow.masking import Masker
 from dsflow.model import EVENT_PREFIX, PROTOCOL, Check, Failure, InputUsed, Outcome, Published, Status, Task
 from dsflow.model import Kind as KindName
-from dsflow.publishing import Staging
 from dsflow.quantities import show_bytes, show_count
 from dsflow.site import Site
+from dsflow.store.publishing import Staging
 from dsflow.supervision import Stop, Supervisor
 
 
@@ -41,10 +41,11 @@ class _Log:
 
     def say(self, text: str) -> None:
         line = self.mask(text)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             self.file.write(line + "\n")
             self.file.flush()
-        _emit(line)
+        # Whatever a job prints, it is no event.
+        _emit(line.lstrip(EVENT_PREFIX))
 
     def progress(self, done: int, total: int) -> None:
         _emit(EVENT_PREFIX + json.dumps({"done": done, "total": total}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dsflow import model
-from dsflow.datastore import Datastore, Partition
 from dsflow.inputs import local, location, partitions_of, used
 from dsflow.kinds.contract import Work
 from dsflow.masking import Masker
 from dsflow.model import InputUsed, Task
+from dsflow.store.datastore import Datastore, Partition
 
 
 class Log(Protocol):
@@ -75,9 +76,13 @@ class Site:
         path = self.run_folder / "reads.jsonl"
         if not path.exists():
             return []
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         path.unlink()
-        entries = dict.fromkeys(model.from_json(InputUsed, line) for line in lines)
+        entries: dict[InputUsed, None] = {}
+        for line in lines:
+            # A job that was killed while it wrote its last line.
+            with contextlib.suppress(ValueError):
+                entries[model.from_json(InputUsed, line)] = None
         return [entry for entry in entries if entry not in known]
 
     def work(self, staging: Path | None, log: Log, watch: Callable[[int], None]) -> Work:

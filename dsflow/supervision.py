@@ -11,12 +11,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from dsflow.errors import DsflowError, Interrupted, OutOfMemory, Timeout
+
+if TYPE_CHECKING:
+    import psutil
 
 _LOOK_EVERY_SECONDS = 0.2
 _CGROUP_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
@@ -104,8 +108,7 @@ class Supervisor:
             try:
                 parent = psutil.Process(pid)
                 tree = [parent, *parent.children(recursive=True)]
-                held = sum(process.memory_info().rss for process in tree)
-                if held > self._memory:
+                if _held(tree, self._memory) > self._memory:
                     self._passed_limit = True
                     for process in reversed(tree):
                         process.kill()
@@ -113,6 +116,15 @@ class Supervisor:
             except psutil.NoSuchProcess:
                 if not psutil.pid_exists(pid):
                     return
+
+
+def _held(tree: Sequence[psutil.Process], enough: int) -> int:
+    """Give the bytes that some processes hold together; counted exactly only where it could be more than enough."""
+    held = sum(process.memory_info().rss for process in tree)
+    if held <= enough or not hasattr(tree[0].memory_full_info(), "pss"):
+        return held
+    # Forked workers share most of their memory with their parent, and it is held once.
+    return sum(process.memory_full_info().pss for process in tree)
 
 
 def _kernel_kills() -> int:

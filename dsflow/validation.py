@@ -11,8 +11,8 @@ from dsflow.errors import UsageError
 from dsflow.notebooks import parse
 from dsflow.plan import main_file, make_task
 from dsflow.queries import check_condition
-from dsflow.specs import JobSpec, SpecError, load_job, load_service, load_template, load_workspace
-from dsflow.specs_yaml import read_text
+from dsflow.specs.load import JobSpec, SpecError, load_job, load_service, load_template, load_workspace
+from dsflow.specs.yaml import read_text
 from dsflow.workspace import JOB_SPECS, SERVICE_SPECS, TEMPLATE_SPECS, Workspace
 
 

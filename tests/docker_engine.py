@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from dsflow import containers, images
-from dsflow.containers import Image
+from dsflow.containers import engine as containers
+from dsflow.containers import images
+from dsflow.containers.engine import Image
 
 # Made by .ci/base-image.sh where no registry answers.
 _MADE_HERE = "dsflow-ci/debian:trixie"

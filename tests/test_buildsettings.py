@@ -8,8 +8,8 @@ from pathlib import Path
 import certifi
 import pytest
 
-from dsflow import buildsettings
-from dsflow.buildsettings import gather, indexes, proxies
+from dsflow.containers import settings as buildsettings
+from dsflow.containers.settings import gather, indexes, proxies
 from dsflow.errors import UsageError
 
 

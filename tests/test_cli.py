@@ -336,7 +336,7 @@ def test_every_error_has_an_exit_code_that_is_explained(dsflow: Dsflow) -> None:
     assert {made.exit_code for made in CLASSES} | {0} == set(EXIT_CODES)
     shown = dsflow("exit-codes").out
     assert [
-        code for code, text in EXIT_CODES.items() if not re.search(rf"^{code} +{re.escape(text)}", shown, re.M)
+        code for code, text in EXIT_CODES.items() if not re.search(rf"^{code} +{re.escape(text)}", shown, re.MULTILINE)
     ] == []
 
 

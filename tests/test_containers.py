@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from docker.errors import APIError
 
-from dsflow import containers, dockerhost
-from dsflow.containers import Bind, Container, Engine, Image, Wanted
+from dsflow.containers import engine as containers
+from dsflow.containers import host
+from dsflow.containers.engine import Bind, Container, Engine, Image, Wanted
 from dsflow.errors import EnvironmentMissing
 
 # ---- is an engine there?
@@ -36,7 +37,7 @@ def listening(tmp_path: Path) -> Iterator[Path]:
 
 def problem_at(monkeypatch: pytest.MonkeyPatch, url: str) -> EnvironmentMissing:
     monkeypatch.setenv("DOCKER_HOST", url)
-    problem = dockerhost.problem()
+    problem = host.problem()
     assert problem is not None
     assert "--runtime process" in problem.hint
     return problem
@@ -74,7 +75,7 @@ def test_an_engine_one_may_not_use_says_so(monkeypatch: pytest.MonkeyPatch, list
     monkeypatch.setenv("DOCKER_HOST", f"unix://{listening}")
     os.seteuid(65534)
     try:
-        problem = dockerhost.problem()
+        problem = host.problem()
     finally:
         os.seteuid(0)
     assert problem is not None
@@ -89,17 +90,17 @@ def test_the_current_context_of_the_docker_command_is_used(monkeypatch: pytest.M
     (meta / "meta.json").write_text(json.dumps({"Endpoints": {"docker": {"Host": "unix:///elsewhere.sock"}}}))
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    assert dockerhost.url() == "unix:///var/run/docker.sock"
+    assert host.url() == "unix:///var/run/docker.sock"
     (tmp_path / "config.json").write_text(json.dumps({"currentContext": "colima"}))
-    assert dockerhost.url() == "unix:///elsewhere.sock"
+    assert host.url() == "unix:///elsewhere.sock"
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-    assert dockerhost.url() == "tcp://127.0.0.1:1"
+    assert host.url() == "tcp://127.0.0.1:1"
 
 
 def test_a_folder_named_docker_is_not_taken_for_the_sdk(tmp_path: Path) -> None:
     (tmp_path / "docker").mkdir()
     script = "import sys; sys.path = [sys.argv[1], *(p for p in sys.path if 'site-packages' not in p), sys.argv[2]]\n"
-    script += "from dsflow import dockerhost; print(dockerhost.problem().message)"
+    script += "from dsflow.containers import host; print(host.problem().message)"
     root = str(Path(containers.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path), root], capture_output=True, text=True, cwd=tmp_path, check=True
@@ -108,7 +109,7 @@ def test_a_folder_named_docker_is_not_taken_for_the_sdk(tmp_path: Path) -> None:
 
 
 def test_asking_whether_an_engine_is_there_does_not_load_the_sdk() -> None:
-    script = "import sys; from dsflow import containers; containers.available(); print('docker' in sys.modules)"
+    script = "import sys; from dsflow.containers import engine; engine.available(); print('docker' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
     assert importlib.util.find_spec("docker") is not None
@@ -268,7 +269,7 @@ def test_its_input_ends_with_the_process_that_started_it_and_the_leftover_is_rem
 ) -> None:
     code = f"""if True:
         import os, signal
-        from dsflow.containers import Container, Wanted
+        from dsflow.containers.engine import Container, Wanted
         running = Container(Wanted(name="dsflow-test-{os.getpid()}-orphan", image="{python_image.id}", user="0:0",
             command=("python3", "-uc", "print('up'); import sys; sys.stdin.read()"), labels={{"test": "orphan"}}))
         next(running.lines())

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dsflow.contents import content_hash, describe, plain_files, sizes, there
 from dsflow.errors import JobFailed
 from dsflow.model import File
+from dsflow.store.contents import content_hash, describe, plain_files, sizes, there
 
 
 def test_describe_gives_every_data_file_by_name_with_size_and_hash(tmp_path: Path) -> None:

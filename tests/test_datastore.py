@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from dsflow.contents import plain_files
-from dsflow.datastore import Datastore
 from dsflow.durable import exchange, remove_tree
 from dsflow.errors import JobFailed, UsageError
-from dsflow.layout import Store
-from dsflow.publishing import Staging
+from dsflow.store.contents import plain_files
+from dsflow.store.datastore import Datastore
+from dsflow.store.layout import Store
+from dsflow.store.publishing import Staging
 from tests.conftest import build_tree
 from tests.versions import DS, NAME, SWAPS, Version, as_read, exit_code, fork, on_disk, until
 
@@ -206,7 +206,7 @@ def test_a_first_publish_that_ends_while_a_reader_looks_is_read_with_its_manifes
         Version(1).publish(datastore)
         return files
 
-    monkeypatch.setattr("dsflow.datastore.plain_files", look_then_publish)
+    monkeypatch.setattr("dsflow.store.datastore.plain_files", look_then_publish)
     assert as_read(datastore) == Version(1).contents
 
 
@@ -271,7 +271,7 @@ def test_a_writer_that_stands_still_in_its_swap_is_named_and_nothing_is_mixed(
         signal.pause()
         return True
 
-    monkeypatch.setattr("dsflow.datastore._PAUSES", (0.01, 0.01))
+    monkeypatch.setattr("dsflow.store.datastore._PAUSES", (0.01, 0.01))
     Version(1, store).publish(datastore)
     writer = fork(lambda: Version(4, store).publish(datastore, stop_after))
     try:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dsflow import images
-from dsflow.containers import Bind, Engine, Image
+from dsflow.containers import images
+from dsflow.containers.engine import Bind, Engine, Image
 from dsflow.model import Limits
 from dsflow.runtimes.contract import Folders
 from dsflow.runtimes.docker import wanted, workspace_label

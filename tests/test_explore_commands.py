@@ -11,7 +11,7 @@ import nbformat
 import pytest
 import yaml
 
-from dsflow.datastore import Datastore
+from dsflow.store.datastore import Datastore
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, Screen, notebook
 

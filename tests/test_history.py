@@ -13,7 +13,7 @@ from dsflow.errors import EnvironmentMissing, UsageError
 from dsflow.history import History
 from dsflow.model import LogLine, Notice, Progress, RunFinished
 from dsflow.records import Broken, Record, scan
-from dsflow.specs import load_workspace
+from dsflow.specs.load import load_workspace
 from tests.conftest import MakeWorkspace
 from tests.samples import sample_outcome, sample_task, write_run
 

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from dsflow import containers, images
-from dsflow.containers import Image
+from dsflow.containers import engine as containers
+from dsflow.containers import images
+from dsflow.containers.engine import Image
+from dsflow.containers.images import Surroundings
 from dsflow.errors import EnvironmentMissing, UsageError
-from dsflow.images import Surroundings
 from dsflow.workspace import package_folder
 from tests.conftest import MakeWorkspace, Screen, build_tree
 

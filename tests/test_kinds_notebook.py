@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from dsflow.errors import DsflowError, EnvironmentMissing, JobFailed, KernelDied, OutOfMemory, UsageError
+from dsflow.kernel import fork_is_safe
 from dsflow.kinds import notebook
 from dsflow.kinds.contract import Work
 from dsflow.masking import Masker
@@ -294,6 +295,14 @@ def test_a_failure_ends_the_notebook_and_is_saved(bench: Bench) -> None:
     assert "1 / 0" in error.traceback
 
 
+def test_a_long_notebook_is_saved_on_the_way(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notebook, "_SAVE_SECONDS", 0)
+    seen = []
+    bench.on_line = lambda line: seen.append(outputs(bench.executed(), 0))
+    bench.execute("1 + 1", "print('look')")
+    assert seen == [["2"]]
+
+
 def test_a_missing_module_comes_with_its_cure(bench: Bench) -> None:
     assert "requirements" in bench.fail("import nosuchmodule").hint
 
@@ -328,6 +337,7 @@ def test_a_dead_kernel_is_named_with_the_cell(bench: Bench, any_launch: str, sou
     assert 'id="failed"' in bench.page()
 
 
+@pytest.mark.skipif(not fork_is_safe(), reason="only a forked kernel reports its crash")
 def test_a_crash_of_the_interpreter_tells_where(bench: Bench) -> None:
     error = bench.fail("import ctypes\n\nctypes.string_at(0)")
     assert isinstance(error, KernelDied)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsflow.errors import UsageError
-from dsflow.layout import Layout, check_name
+from dsflow.store.layout import Layout, check_name
 
 
 def test_tables_and_raw_datasets_are_kept_apart() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dsflow.errors import EnvironmentMissing, PartitionLocked
-from dsflow.locks import lock
+from dsflow.store.locks import lock
 from tests.versions import exit_code, fork, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

@@ -9,7 +9,7 @@ import pytest
 from dsflow.errors import UsageError
 from dsflow.macros import template_names
 from dsflow.rendering import render
-from dsflow.specs import JobSpec
+from dsflow.specs.load import JobSpec
 
 MOMENT = {"ds": "2026-03-01", "start": "2026-03-01T00:00:00", "end": "2026-03-02T00:00:00", "run_id": "r1"}
 

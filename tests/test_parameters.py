@@ -8,7 +8,7 @@ import pytest
 
 from dsflow.errors import UsageError
 from dsflow.parameters import Missing, Parameter, declared, declared_in, parse_given, positional, settle, value_of
-from dsflow.specs import JobSpec
+from dsflow.specs.load import JobSpec
 
 CELL = """
 import os

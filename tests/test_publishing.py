@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from dsflow import durable
-from dsflow.datastore import Datastore
 from dsflow.errors import EnvironmentMissing, JobFailed, PartitionLocked, UsageError
-from dsflow.layout import Store
 from dsflow.model import Output
-from dsflow.publishing import Staging, repair
+from dsflow.store.datastore import Datastore
+from dsflow.store.layout import Store
+from dsflow.store.publishing import Staging, repair
 from tests.versions import (
     DS,
     NAME,

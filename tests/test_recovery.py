@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dsflow.datastore import Datastore
 from dsflow.durable import exchange
-from dsflow.layout import Store
 from dsflow.model import Output, to_json
-from dsflow.publishing import Staging
-from dsflow.recovery import repair
+from dsflow.store.datastore import Datastore
+from dsflow.store.layout import Store
+from dsflow.store.publishing import Staging
+from dsflow.store.recovery import repair
 from tests.versions import (
     DS,
     NAME,

@@ -84,8 +84,10 @@ def test_a_mistake_is_a_sentence_with_its_line(text: str, sentence: str) -> None
         DOUBLING.replace("EXPRESSION", "ns.x.replace('a', ns.x)"),
         DOUBLING.replace("EXPRESSION", "ns.x | replace('a', ns.x)"),
         DOUBLING.replace("EXPRESSION", "[ns.x] | join(ns.x) ~ ns.x * 2"),
-        ("{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}"
-        "{% endfor %}"),
+        (
+            "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}"
+            "{% endfor %}"
+        ),
         "{{ ('a' * 99999).join(range(99999) | map('string')) }}",
         "{{ range(99999) | map('replace', '1', 'a' * 9999) | list }}",
         "{% for x in xs recursive %}{{ loop(xs) }}{{ loop(xs) }}{% endfor %}",

@@ -201,7 +201,8 @@ def test_7_1_15_and_16_a_job_of_the_predecessor_runs_unchanged(make_workspace: M
         assert specs["ds"] == "2013-01-01" and specs["limit"] == 5, specs
         assert specs["source_path"].endswith("raw/my meteo/ds=2013-01-01"), specs
         os.makedirs(specs["sink_path"], exist_ok=True)
-        duckdb.sql(f"FROM read_csv('{specs['source_path']}/*.csv', hive_partitioning=false)").write_parquet(specs["sink_path"] + "/x.parquet")
+        rows = duckdb.sql(f"FROM read_csv('{specs['source_path']}/*.csv', hive_partitioning=false)")
+        rows.write_parquet(specs["sink_path"] + "/x.parquet")
         """
     ws = make_workspace(
         {
@@ -265,7 +266,8 @@ def test_a_missing_input_says_what_there_is(make_workspace: MakeWorkspace, dsflo
     make_workspace({RAW: CSV, "jobs/t/job_specs.yaml": TABLE_JOB, "jobs/t/t.ipynb": notebook("1 + 1")})
     screen = dsflow("run", "t", "2013-02-01")
     assert screen.exit_code == 1
-    assert "meteo" in screen.out and "2013-01-01" in screen.out
+    assert "meteo" in screen.out
+    assert "2013-01-01" in screen.out
 
 
 def test_secrets_are_nowhere(make_workspace: MakeWorkspace, dsflow: Dsflow, monkeypatch: pytest.MonkeyPatch) -> None:

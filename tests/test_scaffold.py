@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from dsflow.errors import EnvironmentMissing, UsageError
-from dsflow.scaffold import SAMPLE_DASHBOARD, SAMPLE_JOBS, make_workspace, sample_workspace
-from dsflow.specs import load_job, load_workspace
+from dsflow.generate.scaffold import SAMPLE_DASHBOARD, SAMPLE_JOBS, make_workspace, sample_workspace
+from dsflow.specs.load import load_job, load_workspace
 from dsflow.workspace import Workspace
 from tests.conftest import Screen
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dsflow.errors import UsageError
-from dsflow.specs import (
+from dsflow.specs.load import (
     JobSpec,
     SpecError,
     hide_passwords,
@@ -210,8 +210,10 @@ class TestLegacyJob:
 
     def test_mistakes_come_at_once_too(self, make_workspace: MakeWorkspace) -> None:
         assert mistakes(make_workspace, "version: '0.1'\nclass: JupyterNotbook\njob_parameters: ds\n") == [
-            ("class: 'JupyterNotbook' is not one of JupyterNotebook, CommandLineTool, PlotlyDashApplication; "
-            "did you mean 'JupyterNotebook'?"),
+            (
+                "class: 'JupyterNotbook' is not one of JupyterNotebook, CommandLineTool, PlotlyDashApplication; "
+                "did you mean 'JupyterNotebook'?"
+            ),
             "script: required key is missing",
             "job_parameters: expected a list, got 'ds'",
         ]

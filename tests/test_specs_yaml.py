@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dsflow.specs_yaml import SpecError, read_mapping
+from dsflow.specs.yaml import SpecError, read_mapping
 
 
 def read(tmp_path: Path, content: str | bytes) -> dict[str, Any]:

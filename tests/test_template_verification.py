@@ -27,7 +27,7 @@ import duckdb
 import pytest
 import yaml
 
-from dsflow.specs import load_job
+from dsflow.specs.load import load_job
 from dsflow.workspace import Workspace, package_folder
 from tests.conftest import MakeWorkspace, Screen
 

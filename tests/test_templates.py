@@ -14,7 +14,7 @@ import nbformat
 import pytest
 import yaml
 
-from dsflow.specs import load_job
+from dsflow.specs.load import load_job
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, Screen
 

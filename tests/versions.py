@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsflow.datastore import Datastore
 from dsflow.durable import exchange
-from dsflow.layout import Store
 from dsflow.model import Manifest, Output
-from dsflow.publishing import Staging, content_hash, describe
+from dsflow.store.datastore import Datastore
+from dsflow.store.layout import Store
+from dsflow.store.publishing import Staging, content_hash, describe
 
 Swap = Callable[[Path, Path], bool]
 NAME, DS = "fct_rain", "2026-11-20"

@@ -32,7 +32,7 @@ def build_images(
     Proxies, package indexes (pip's and uv's variables, pip.conf) and extra certificates of this machine are used for
     the build. Passwords do not stay in the image.
     """
-    from dsflow import images
+    from dsflow.containers import images
 
     try:
         workspace = context.workspace

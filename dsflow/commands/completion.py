@@ -32,7 +32,7 @@ def jobs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Co
 def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the ids of the latest runs."""
     from dsflow.history import History
-    from dsflow.specs import load_workspace
+    from dsflow.specs.load import load_workspace
     from dsflow.workspace import Workspace
 
     try:

@@ -12,7 +12,7 @@ from dsflow.commands.context import Context
 @click.pass_obj
 def config(context: Context, runtime: str | None) -> None:
     """Show every setting and where it came from: command line, environment, dsflow.yml, or default."""
-    from dsflow.specs import settings_of
+    from dsflow.specs.load import settings_of
 
     settings = settings_of(context.workspace, {"runtime": runtime})
     if context.json:

@@ -11,7 +11,7 @@ from dsflow.console import Console
 
 if TYPE_CHECKING:
     from dsflow.history import History
-    from dsflow.specs import WorkspaceSpec
+    from dsflow.specs.load import WorkspaceSpec
     from dsflow.workspace import Workspace
 
 
@@ -46,7 +46,7 @@ class Context:
     @functools.cached_property
     def settings(self) -> WorkspaceSpec:
         """The settings of the workspace (`dsflow.yml`)."""
-        from dsflow.specs import load_workspace
+        from dsflow.specs.load import load_workspace
 
         return load_workspace(self.workspace)
 

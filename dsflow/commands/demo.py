@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from dsflow.commands.context import Context
+from dsflow.generate.scaffold import SAMPLE_DASHBOARD, SAMPLE_DAYS, SAMPLE_JOBS, SAMPLE_TABLE
 from dsflow.model import Outcome, RunFinished
-from dsflow.scaffold import SAMPLE_DASHBOARD, SAMPLE_DAYS, SAMPLE_JOBS, SAMPLE_TABLE
 
 if TYPE_CHECKING:
     from dsflow.workspace import Workspace
@@ -36,7 +36,7 @@ def demo(ctx: click.Context, folder: Path, runtime: str) -> None:
     pipeline again.
     """
     from dsflow import runner
-    from dsflow.scaffold import sample_workspace
+    from dsflow.generate.scaffold import sample_workspace
 
     context: Context = ctx.obj
     place = (context.directory or Path()) / folder
@@ -109,8 +109,8 @@ def _way_there() -> list[str]:
 
 
 def _worst_hours(workspace: Workspace) -> tuple[list[str], list[list[str]]]:
-    from dsflow.datastore import Datastore
     from dsflow.engines.registry import open_engine
+    from dsflow.store.datastore import Datastore
 
     partitions = Datastore(workspace.datastore).select("table", SAMPLE_TABLE, SAMPLE_DAYS)
     engine = open_engine("duckdb")

@@ -20,7 +20,7 @@ def generate_adhoc(context: Context, name: str, url: str, file_format: str, forc
 
     URL may also be a file or folder of the datastore (/data/...), which then is used where it is.
     """
-    from dsflow import adhoc
+    from dsflow.generate import adhoc
     from dsflow.partitions import resolve
 
     today = resolve("today")

@@ -13,9 +13,9 @@ from dsflow.commands.context import Context
 from dsflow.errors import DsflowError, EnvironmentMissing, UsageError
 
 if TYPE_CHECKING:
-    from dsflow.specs import TemplateSpec
-    from dsflow.template_sources import Source
-    from dsflow.templates import Draft, Order
+    from dsflow.generate.sources import Source
+    from dsflow.generate.templates import Draft, Order
+    from dsflow.specs.load import TemplateSpec
 
 _USAGE = "dsflow generate-job TEMPLATE NAME [--set KEY=VALUE]..."
 _EXAMPLE = "dsflow generate-job download_file my_dataset"
@@ -47,7 +47,7 @@ def generate_job(
     TEMPLATE is a name from the list, the folder of a template, or a git URL (git+https://host/repository.git#folder).
     On a terminal its questions are asked; with --set, -y or elsewhere they are not.
     """
-    from dsflow.template_sources import all_templates, find_template
+    from dsflow.generate.sources import all_templates, find_template
 
     known, problems = all_templates(context.workspace, context.settings.templates, fresh=update)
     for problem in problems:
@@ -81,7 +81,7 @@ def _list(context: Context, known: dict[str, Source]) -> None:
 
 
 def _description(source: Source) -> str:
-    from dsflow.specs import load_template
+    from dsflow.specs.load import load_template
 
     try:
         return load_template(source.folder).description or f"from {source.origin}"
@@ -92,9 +92,9 @@ def _description(source: Source) -> str:
 def _order(
     context: Context, source: Source, name: str, given: Sequence[str], sample: Path | None, *, asking: bool
 ) -> Order:
+    from dsflow.generate.templates import Order, answers_of
     from dsflow.partitions import resolve
-    from dsflow.specs import load_template
-    from dsflow.templates import Order, answers_of
+    from dsflow.specs.load import load_template
     from dsflow.workspace import check_name
 
     check_name(name, "job")
@@ -120,7 +120,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _ask(spec: TemplateSpec, name: str) -> dict[str, str]:
-    from dsflow.templates import answer_of, default_of
+    from dsflow.generate.templates import answer_of, default_of
 
     answers: dict[str, str] = {}
     for question in spec.template_parameters:
@@ -153,7 +153,7 @@ def _sample(context: Context, spec: TemplateSpec, source: Source, sample: Path |
 
 
 def _make(context: Context, order: Order, *, dry_run: bool, force: bool) -> None:
-    from dsflow.templates import differences, draft, publish
+    from dsflow.generate.templates import differences, draft, publish
 
     jobs = context.workspace.jobs
     if not dry_run:

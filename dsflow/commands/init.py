@@ -15,7 +15,7 @@ from dsflow.commands.context import Context
 @click.pass_obj
 def init(context: Context, folder: Path) -> None:
     """Make a workspace in DIR (the current folder by default): dsflow.yml, jobs/, datastore/, adhoc/, airflow/dags/."""
-    from dsflow.scaffold import make_workspace
+    from dsflow.generate.scaffold import make_workspace
 
     place = (context.directory or Path()) / folder
     workspace = make_workspace(place)

@@ -14,6 +14,6 @@ from dsflow.commands.context import Context
 @click.pass_obj
 def schema(context: Context, name: Any) -> None:
     """Print the JSON schema of job_specs.yaml, template_specs.yaml, service.yaml or dsflow.yml."""
-    from dsflow.specs import json_schema
+    from dsflow.specs.load import json_schema
 
     context.console.document(json_schema(name))

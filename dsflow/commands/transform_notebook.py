@@ -39,7 +39,7 @@ def transform_notebook(context: Context, path: str) -> None:
 def _notebook(source: Path, shown: str) -> dict[str, Any]:
     from dsflow import codecells
     from dsflow.notebooks import read_notebook
-    from dsflow.specs import read_text
+    from dsflow.specs.load import read_text
 
     text = read_text(source, shown)
     return codecells.to_notebook(text) if codecells.is_marked(text) else read_notebook(source, shown)

@@ -1,7 +1,7 @@
 """What an engine is: the thing that reads, computes and writes rows. The registry is `dsflow.engines.registry`.
 
-An engine never commits: it writes Parquet files into a folder that it is given, and `dsflow.publishing` swaps that
-folder into place.
+An engine never commits: it writes Parquet files into a folder that it is given, and `dsflow.store.publishing` swaps
+that folder into place.
 """
 
 from __future__ import annotations

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from dsflow.kinds.contract import Work
 
 _REMEMBERED_LINES = 60
 _GRACE_SECONDS = 5
+# A program that never ends its line must not fill our memory.
+_LONGEST_LINE = 1 << 20
 
 
 def run(work: Work) -> None:
@@ -30,6 +35,8 @@ def run(work: Work) -> None:
 
 def execute(work: Work, command: Sequence[str]) -> None:
     """Run a command as the job's code: its environment, its folder, its lines into the log.
+
+    It ends when the command ends. What that left running is killed: nobody would wait for it, or see it fail.
 
     Raises:
         JobFailed: it ended with an exit code other than 0.
@@ -47,16 +54,26 @@ def execute(work: Work, command: Sequence[str]) -> None:
         encoding="utf-8",
         errors="replace",
     )
-    try:
-        work.watch(process.pid)
+
+    def pass_on() -> None:
         assert process.stdout is not None
-        for line in process.stdout:
+        while line := process.stdout.readline(_LONGEST_LINE):
             last.append(line.rstrip("\n"))
             work.say(last[-1])
+
+    # In a thread: what the command leaves running may hold the other end of the pipe for ever.
+    reader = threading.Thread(target=pass_on, daemon=True)
+    try:
+        work.watch(process.pid)
+        reader.start()
         code = process.wait()
     except BaseException:
         _end(process)
         raise
+    finally:
+        _end_session(process.pid)
+        if reader.ident:
+            reader.join(_GRACE_SECONDS)
     if code != 0:
         raise _failure(work, code, list(last))
 
@@ -81,8 +98,6 @@ def _interpreter(path: Path) -> list[str]:
 
 def _end(process: subprocess.Popen[str]) -> None:
     """End the script and everything it started: first politely, then not."""
-    import os
-
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -91,6 +106,16 @@ def _end(process: subprocess.Popen[str]) -> None:
             break
         except subprocess.TimeoutExpired:
             continue
+
+
+def _end_session(session: int) -> None:
+    """Kill what still runs in the session of a command that has ended."""
+    import psutil
+
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == session:
+                os.kill(pid, signal.SIGKILL)
 
 
 def _failure(work: Work, code: int, lines: list[str]) -> JobFailed:

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dsflow.datastore import Datastore
 from dsflow.errors import DsflowError, EnvironmentMissing, Interrupted, JobFailed, OutOfMemory
 from dsflow.highlighting import source
 from dsflow.inputs import partitions_of, rows_of
 from dsflow.kinds.contract import Work
 from dsflow.model import Task
+from dsflow.store.datastore import Datastore
 
 _ERRORS: dict[str, type[DsflowError]] = {
     error.__name__: error for error in (JobFailed, EnvironmentMissing, Interrupted, OutOfMemory)
@@ -49,12 +49,14 @@ def body(work: Work) -> str:
 def _execute(task: Task, data: Path, staging: Path | None, environment: Mapping[str, str], verdict: Path) -> None:
     """The child: read, compute, write; leave a file that says how it went."""
     import signal
+    import threading
 
     from dsflow.engines.registry import open_engine
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, 0)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.clear()
     os.environ.update(environment)
     try:
@@ -71,6 +73,13 @@ def _execute(task: Task, data: Path, staging: Path | None, environment: Mapping[
         fields["place"] = ", ".join(filter(None, [task.main, error.place]))
         verdict.write_text(json.dumps({"type": type(error).__name__, **fields}), encoding="utf-8")
         os._exit(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _raise_failure(verdict: Path, exit_code: int | None) -> None:

@@ -7,13 +7,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from dsflow import containers, images
-from dsflow.buildsettings import proxies
-from dsflow.containers import LABEL, Bind, Container, Engine, Image, Wanted
+from dsflow.containers import engine as containers
+from dsflow.containers import images
+from dsflow.containers.engine import LABEL, Bind, Container, Engine, Image, Wanted
+from dsflow.containers.settings import proxies
 from dsflow.errors import EnvironmentMissing
-from dsflow.layout import Layout
 from dsflow.model import Task
 from dsflow.runtimes.contract import Ending, Folders, Needs, Place
+from dsflow.store.layout import Layout
 from dsflow.workspace import Workspace
 
 _DATA = "/data"

@@ -21,7 +21,7 @@ import pytest
 
 from dsflow import prepare, runner
 from dsflow.model import Event, LogLine, Outcome, Status
-from dsflow.specs import load_workspace
+from dsflow.specs.load import load_workspace
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, Screen, notebook
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dsflow.datastore import Datastore
-from dsflow.layout import Store
-from dsflow.publishing import Staging
+from dsflow.store.datastore import Datastore
+from dsflow.store.layout import Store
+from dsflow.store.publishing import Staging
 from tests.versions import SWAPS, Version, as_read, exit_code, fork, left_over, on_disk, until
 
 pytestmark = [pytest.mark.crash, pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")]

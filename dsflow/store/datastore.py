@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsflow.contents import plain_files, there
 from dsflow.errors import JobFailed, did_you_mean
-from dsflow.layout import FOLDERS, Layout, Store, label
 from dsflow.model import Manifest, from_json
-from dsflow.recovery import at_rest, in_doubt
+from dsflow.store.contents import plain_files, there
+from dsflow.store.layout import FOLDERS, Layout, Store, label
+from dsflow.store.recovery import at_rest, in_doubt
 
 # A writer is between its swap and its manifest for milliseconds; after 4 seconds something is wrong with it.
 _PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5, 1.0, 1.0, 1.0)

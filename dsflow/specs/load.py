@@ -12,11 +12,11 @@ from typing import Any, Literal, TypeVar
 
 import pydantic
 
-from dsflow import specs_legacy
 from dsflow.errors import UsageError
 from dsflow.masking import MASK, is_secret
-from dsflow.specs_errors import Place, sentence, sentences
-from dsflow.specs_models import (
+from dsflow.specs import legacy
+from dsflow.specs.errors import Place, sentence, sentences
+from dsflow.specs.models import (
     InputSpec,
     JobFile,
     JobSpec,
@@ -30,7 +30,7 @@ from dsflow.specs_models import (
     TemplateSpec,
     WorkspaceSpec,
 )
-from dsflow.specs_yaml import SpecError, read_mapping, read_text
+from dsflow.specs.yaml import SpecError, read_mapping, read_text
 from dsflow.workspace import JOB_SPECS, SERVICE_SPECS, TEMPLATE_SPECS, Workspace
 
 __all__ = [
@@ -81,7 +81,7 @@ def load_job(workspace: Workspace, name: str) -> JobSpec:
         raise SpecError([f"{shown}: is a link that leaves the workspace"])
     data = read_mapping(path, shown)
     if _is_legacy(data, "class"):
-        return specs_legacy.job_of(name, _checked(LegacyJobFile, data, shown))
+        return legacy.job_of(name, _checked(LegacyJobFile, data, shown))
     file = _checked(JobFile, data, shown, _relations(data))
     return JobSpec.model_construct(**{key: getattr(file, key) for key in JobFile.model_fields}, name=name)
 
@@ -100,7 +100,7 @@ def load_template(folder: Path, shown: str = "") -> TemplateSpec:
     shown = shown or f"{folder.name}/{path.name}"
     data = read_mapping(path, shown)
     if _is_legacy(data, "job_name_prefix"):
-        return specs_legacy.template_of(_checked(LegacyTemplateFile, data, shown))
+        return legacy.template_of(_checked(LegacyTemplateFile, data, shown))
     return _checked(TemplateSpec, data, shown, _template_relations(data))
 
 

@@ -17,8 +17,8 @@ from dsflow import codecells, durable
 from dsflow.errors import UsageError, did_you_mean
 from dsflow.notebooks import read_notebook, source_of
 from dsflow.rendering import render
-from dsflow.specs import TemplateParameter, TemplateSpec, json_schema, load_job
-from dsflow.specs_yaml import SpecError, read_mapping, read_text
+from dsflow.specs.load import TemplateParameter, TemplateSpec, json_schema, load_job
+from dsflow.specs.yaml import SpecError, read_mapping, read_text
 from dsflow.workspace import JOB_SPECS, TEMPLATE_SPECS, Workspace, check_name
 
 # these become the job's main file, whatever name its spec gives it

@@ -10,7 +10,7 @@ from typing import Any
 import pydantic
 
 from dsflow.errors import did_you_mean
-from dsflow.specs_yaml import short
+from dsflow.specs.yaml import short
 
 Place = tuple[str | int, ...]
 

@@ -19,12 +19,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from dsflow.contents import describe, there
 from dsflow.durable import fsync_folder, make_folder, remove_tree
 from dsflow.errors import DsflowError, PartitionLocked
-from dsflow.layout import Layout, Store, label
-from dsflow.locks import lock
 from dsflow.model import File, Manifest, from_json
+from dsflow.store.contents import describe, there
+from dsflow.store.layout import Layout, Store, label
+from dsflow.store.locks import lock
 
 PENDING = "manifest.json"
 REPLACED = "replaced"

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dsflow.specs_models import (
+from dsflow.specs.models import (
     InputSpec,
     JobSpec,
     LegacyJobFile,

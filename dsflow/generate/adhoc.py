@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsflow import codecells, durable
-from dsflow.datastore import Datastore
 from dsflow.engines.inference import Inferred, as_yaml, infer_schema
 from dsflow.errors import UsageError
 from dsflow.inputs import local
 from dsflow.model import Manifest, Output
-from dsflow.publishing import Staging, content_hash, describe
 from dsflow.rendering import render
 from dsflow.sources.download import fetch
+from dsflow.store.datastore import Datastore
+from dsflow.store.publishing import Staging, content_hash, describe
 from dsflow.workspace import Workspace
 
 

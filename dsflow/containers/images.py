@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dsflow import cache, containers
-from dsflow.buildsettings import BuildSettings, gather
-from dsflow.containers import LABEL, Image
+from dsflow import cache
+from dsflow.containers import engine as containers
+from dsflow.containers.engine import LABEL, Image
+from dsflow.containers.settings import BuildSettings, gather
 from dsflow.errors import EnvironmentMissing, UsageError, did_you_mean
 from dsflow.workspace import Workspace, package_folder
 
@@ -24,7 +25,7 @@ Notify = Callable[[str], None]
 
 PREFIX = "dsflow/"
 DEFAULT = PREFIX + "python"
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent
 # Where images carry the package. Another version of it, or a foreign image, gets this machine's laid over.
 PACKAGE_INSIDE = "/opt/dsflow/dsflow"
 _SERVICE = "service.yaml"
@@ -64,7 +65,7 @@ class Surroundings:
         """
         if workspace is None:
             return cls([package_folder("docker")], base, ca_bundle)
-        from dsflow.specs import load_workspace
+        from dsflow.specs.load import load_workspace
 
         settings = load_workspace(workspace, {"base_image": base, "ca_bundle": ca_bundle and str(ca_bundle.absolute())})
         bundle = workspace.root / settings.ca_bundle if settings.ca_bundle else None

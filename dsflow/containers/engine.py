@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dsflow import dockerhost
+from dsflow.containers import host
 from dsflow.errors import EnvironmentMissing
 
 LABEL = "io.dsflow."
@@ -102,7 +102,7 @@ class BuildFailed(Exception):
 
 def available() -> str | None:
     """Give None when an engine answers, else one sentence that says why not."""
-    problem = dockerhost.problem()
+    problem = host.problem()
     return problem.message if problem else None
 
 
@@ -113,8 +113,8 @@ def explain(error: BaseException) -> EnvironmentMissing:
         if found := re.search(pattern, text):
             return EnvironmentMissing(message.format(found[1]), hint.format(found[1]))
     reason = text.splitlines()[0] if text else type(error).__name__
-    return dockerhost.problem() or EnvironmentMissing(
-        f"the Docker engine refused: {reason}", f"Look at `docker info`, {dockerhost.INSTEAD}"
+    return host.problem() or EnvironmentMissing(
+        f"the Docker engine refused: {reason}", f"Look at `docker info`, {host.INSTEAD}"
     )
 
 
@@ -324,7 +324,7 @@ def _config(api: Any, wanted: Wanted) -> Any:
     mounts = [Mount(b.target, str(b.source), type="bind", read_only=b.read_only) for b in wanted.binds]
     # The root file system is read-only. A volume, unlike a tmpfs, is not counted as the job's memory.
     mounts.append(Mount("/tmp", None, type="volume"))
-    host = api.create_host_config(
+    limits = api.create_host_config(
         init=True, read_only=True, mounts=mounts, pids_limit=_MOST_PROCESSES, cap_drop=["ALL"],
         # A caller who is root may write what belongs to others, in a container as outside.
         cap_add=["DAC_OVERRIDE"] if wanted.user.startswith("0:") else None,
@@ -336,7 +336,7 @@ def _config(api: Any, wanted: Wanted) -> Any:
     return api.create_container_config(
         wanted.image, list(wanted.command), user=wanted.user, environment=dict(wanted.environment),
         labels={LABEL + key: value for key, value in wanted.labels.items()}, working_dir="/tmp", stdin_open=True,
-        ports=[wanted.port] if wanted.port else None, host_config=host,
+        ports=[wanted.port] if wanted.port else None, host_config=limits,
     )  # fmt: skip
 
 
@@ -346,12 +346,12 @@ def _text(line: bytes) -> str:
 
 @functools.cache
 def _client() -> Any:
-    if problem := dockerhost.problem():
+    if problem := host.problem():
         raise problem
     import docker
     from docker.utils import kwargs_from_env
 
-    settings: Any = {"base_url": dockerhost.url(), "timeout": _PATIENCE_SECONDS, **kwargs_from_env()}
+    settings: Any = {"base_url": host.url(), "timeout": _PATIENCE_SECONDS, **kwargs_from_env()}
     return docker.APIClient(**settings)
 
 

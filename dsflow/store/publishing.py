@@ -18,13 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dsflow.contents import content_hash, describe, sizes
 from dsflow.durable import exchange, explained, fsync_folder, fsync_tree, make_folder, remove_tree, write_text
 from dsflow.errors import DsflowError, JobFailed, PartitionLocked
-from dsflow.layout import Layout, label
-from dsflow.locks import lock
 from dsflow.model import Manifest, Output, to_json
-from dsflow.recovery import (
+from dsflow.store.contents import content_hash, describe, sizes
+from dsflow.store.layout import Layout, label
+from dsflow.store.locks import lock
+from dsflow.store.recovery import (
     ALIVE,
     PENDING,
     REPLACED,

@@ -1,0 +1,1 @@
+"""What dsflow writes for a person: workspaces, jobs from templates, explorations."""
