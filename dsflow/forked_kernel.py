@@ -33,6 +33,12 @@ from dsflow.lean import lean
 
 _PR_SET_PDEATHSIG = 1
 _CLOSE_SECONDS = 5.0
+# What libraries that are loaded already want done at the end of every process.
+_EXIT_HANDLERS = {
+    "logging": "shutdown",
+    "multiprocessing.util": "_exit_function",
+    "zmq.sugar.context": "_notice_atexit",
+}
 
 
 class Forked:
@@ -183,9 +189,11 @@ def _forget_files(report: int, log: Path) -> None:
 def _forget_state() -> None:
     """Drop what a new interpreter would not have: exit handlers, handlers of signals, logs and warnings, seeds."""
     atexit._clear()
+    for module, name in _EXIT_HANDLERS.items():
+        if module in sys.modules:
+            atexit.register(getattr(sys.modules[module], name))
     weakref.finalize._registry.clear()  # type: ignore[attr-defined]
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
-    atexit.register(logging.shutdown)
     logging.root.handlers.clear()
     logging.root.setLevel(logging.WARNING)
     warnings.resetwarnings()

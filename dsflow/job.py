@@ -292,9 +292,7 @@ def _by_hand() -> _Context:
     if inside:
         task = _rendered(root, here.relative_to(root / "jobs").parts[0])
     else:
-        task = Task(
-            run_id="by-hand", job="", kind=model.Kind.NOTEBOOK, main="", ds=today, start="", end="", created=today
-        )
+        task = Task(run_id="by-hand", job="", kind="notebook", main="", ds=today, start="", end="", created=today)
     return _Context(
         task=task,
         data=root / "datastore",

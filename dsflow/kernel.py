@@ -76,8 +76,10 @@ class Kernel:
         )
         try:
             ready = _launch(manager, cwd, environment, folder / "log.txt")
-        except NoSuchKernel:
+        except BaseException as error:
             shutil.rmtree(folder)
+            if not isinstance(error, NoSuchKernel):
+                raise
             raise EnvironmentMissing(
                 f"the notebook asks for the kernel {spec!r}, which is not installed",
                 "`jupyter kernelspec list` shows what is. Install it, or choose another kernel for the notebook.",

@@ -48,15 +48,19 @@ class Masker:
 
 def _forms(value: str) -> set[str]:
     escaped = json.dumps(value)[1:-1]
-    forms = {
+    texts = {
         value,
         escaped,
         json.dumps(value, ensure_ascii=False)[1:-1],
         json.dumps(escaped)[1:-1],
         repr(value)[1:-1],
-        html.escape(value),
-        html.escape(value, quote=False),
-        urllib.parse.quote(value),
-        urllib.parse.quote_plus(value),
     }
-    return forms | {line for line in value.splitlines() if len(line) >= 2 * _SHORTEST}
+    pages = {html.escape(text) for text in texts} | {html.escape(text, quote=False) for text in texts}
+    # As Jinja writes them.
+    pages |= {page.replace("&quot;", "&#34;").replace("&#x27;", "&#39;") for page in pages}
+    addresses = {
+        urllib.parse.quote(value, errors="surrogatepass"),
+        urllib.parse.quote(value, safe="", errors="surrogatepass"),
+        urllib.parse.quote_plus(value, errors="surrogatepass"),
+    }
+    return texts | pages | addresses | {line for line in value.splitlines() if len(line) >= 2 * _SHORTEST}

@@ -23,15 +23,6 @@ Action = Literal["allow", "drop", "fail"]
 T = TypeVar("T")
 
 
-class Kind(enum.StrEnum):
-    """What a job's main file is, and so how it is executed."""
-
-    NOTEBOOK = "notebook"
-    SQL = "sql"
-    SCRIPT = "script"
-    DASHBOARD = "dashboard"
-
-
 class Status(enum.StrEnum):
     """How a run ended. Skipped is a success; aborted never started because something before it failed."""
 
@@ -107,13 +98,14 @@ class Facts:
 class Task:
     """A job for one partition with everything resolved: all that the job side needs to know.
 
-    `code` is the rendered SQL of a sql job. `task_specs` is what the job finds in `TASK_SPECS`, with data paths as
-    `/data/...`; the shim turns them into real paths. Parameters named in `secret_parameters` hold no value here.
+    `kind` is a key of `dsflow.kinds.registry.KINDS`; `code` is the rendered SQL of a sql job. `task_specs` is what the
+    job finds in `TASK_SPECS`, with data paths as `/data/...`; the shim turns them into real paths. Parameters named in
+    `secret_parameters` hold no value here.
     """
 
     run_id: str
     job: str
-    kind: Kind
+    kind: str
     main: str
     ds: str
     start: str
@@ -337,4 +329,6 @@ def _build(hint: Any, value: Any) -> Any:
         return from_dict(hint, value)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return hint(value)
+    if hint in (str, int, float, bool) and not isinstance(value, (int, float) if hint is float else hint):
+        raise ValueError(f"expected {hint.__name__}, got {value!r:.60}")
     return value

@@ -21,9 +21,10 @@ from typing import Any
 
 from dsflow import parameters, partitions
 from dsflow.errors import UsageError, did_you_mean
+from dsflow.kinds.registry import KINDS
 from dsflow.macros import template_names
 from dsflow.masking import is_secret
-from dsflow.model import Expectation, Grain, Input, Kind, Limits, Output, Task
+from dsflow.model import Expectation, Grain, Input, Limits, Output, Task
 from dsflow.notebooks import parameters_cell
 from dsflow.quantities import memory_bytes, seconds
 from dsflow.specs.legacy import Place, place_of
@@ -32,8 +33,6 @@ from dsflow.specs.yaml import read_text
 from dsflow.store.layout import check_name
 from dsflow.workspace import JOB_SPECS, Workspace
 
-_FITTING = {"notebook": (".ipynb", ".py"), "sql": (".sql",), "script": (".sh", ".py"), "dashboard": (".py",)}
-_DASHBOARD_PORT = 8050
 _URL = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://.*", re.DOTALL)
 
 
@@ -110,10 +109,11 @@ def make_task(
 def _blank(draft: _Draft, main: str, settings: WorkspaceSpec) -> Task:
     """Give the part of a task that needs no more than looking up."""
     job, moment = draft.job, draft.moment
+    usual_port = KINDS[job.kind].port
     return Task(
         run_id=draft.run_id,
         job=job.name,
-        kind=Kind(job.kind),
+        kind=job.kind,
         main=main,
         ds=draft.ds,
         start=moment["start"],
@@ -126,7 +126,7 @@ def _blank(draft: _Draft, main: str, settings: WorkspaceSpec) -> Task:
         legacy=job.legacy,
         engine=job.engine or settings.engine,
         expectations=_expectations(job),
-        port=settings.ports.get("dash", _DASHBOARD_PORT) if job.kind == "dashboard" else None,
+        port=settings.ports.get("dash", usual_port) if usual_port else None,
     )
 
 
@@ -138,7 +138,7 @@ def main_file(workspace: Workspace, job: JobSpec) -> str:
     """
     folder = workspace.job_folder(job.name)
     where = f"{workspace.shown(folder / JOB_SPECS)}: {'script' if job.legacy else 'main'}"
-    fitting = _FITTING[job.kind]
+    fitting = KINDS[job.kind].suffixes
     files = sorted(str(p.relative_to(folder)) for p in folder.iterdir() if p.is_file() and p.suffix in fitting)
     if job.main is None:
         # Beside a notebook, a .py file is rather a module it imports.

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 
 from dsflow import plan
 from dsflow.errors import EnvironmentMissing, UsageError
-from dsflow.model import Kind, Task
+from dsflow.model import Task
 from dsflow.parameters import parse_given
 from dsflow.runner import Step
 from dsflow.runtimes.contract import Folders, Needs, Runtime
 from dsflow.runtimes.registry import choose
 from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job
 from dsflow.workspace import Workspace
-
-_DASHBOARD_PORT = 8050
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +81,7 @@ def _step(
     positional = arguments if spec.legacy else ()
     task, secrets = plan.make_task(workspace, spec, ds, parse_given(params), positional)
     return Step(
-        task=_with_port(task, settings, port),
+        task=_with_port(task, port),
         secrets=secrets,
         needs=Needs(image=spec.run.image or settings.image, requirements=tuple(spec.run.requirements)),
         retries=spec.run.retries,
@@ -91,12 +89,12 @@ def _step(
     )
 
 
-def _with_port(task: Task, settings: WorkspaceSpec, port: int | None) -> Task:
-    if task.kind is not Kind.DASHBOARD:
+def _with_port(task: Task, port: int | None) -> Task:
+    if task.port is None:
         return task
-    number = port or settings.ports.get("dash", _DASHBOARD_PORT)
+    number = port or task.port
     if not _is_free(number):
-        other = next(filter(_is_free, [*range(number + 1, 65536), *range(_DASHBOARD_PORT, number)]), None)
+        other = next(filter(_is_free, range(number + 1, 65536)), None)
         raise EnvironmentMissing(
             f"port {number} is taken by another program",
             f"`dsflow run {task.job} --port {other}` takes another one." if other else "",

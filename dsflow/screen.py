@@ -16,7 +16,6 @@ from dsflow.masking import MASK
 from dsflow.model import (
     Event,
     Failure,
-    Kind,
     LogLine,
     Notice,
     Outcome,
@@ -82,7 +81,7 @@ class Screen:
             self._console.note(self._stamped("  parameters: " + " ".join(f"{k}={v}" for k, v in shown.items())))
         if task.legacy and task.task_specs:
             self._console.note(self._stamped("  specs: " + " ".join(f"{k}={v}" for k, v in task.task_specs.items())))
-        if task.kind is Kind.DASHBOARD:
+        if task.port is not None:
             self._console.line(f"dashboard: http://localhost:{task.port}/ (Ctrl-C ends it)")
 
     def _progress(self, task: Task, done: int, total: int) -> None:

@@ -25,7 +25,6 @@ from dsflow.kinds.contract import Kind, Work
 from dsflow.kinds.registry import kind_of
 from dsflow.masking import Masker
 from dsflow.model import EVENT_PREFIX, PROTOCOL, Check, Failure, InputUsed, Outcome, Published, Status, Task
-from dsflow.model import Kind as KindName
 from dsflow.quantities import show_bytes, show_count
 from dsflow.site import Site
 from dsflow.store.publishing import Staging
@@ -125,7 +124,7 @@ def _attempt(site: Site, log: _Log, supervisor: Supervisor, record: _Record) -> 
                 record.inputs += site.own_reads(record.inputs)
                 record.body = _body(kind, work) + record.body
     except Stop as stop:
-        ended_by_hand = task.kind is KindName.DASHBOARD and isinstance(stop.reason, Interrupted)
+        ended_by_hand = task.port is not None and isinstance(stop.reason, Interrupted)
         return None if ended_by_hand else stop.reason
     except ExpectationFailed as error:
         record.checks = error.checks
@@ -161,7 +160,7 @@ def _publish(site: Site, staging: Staging | None, record: _Record, log: _Log) ->
     published, preview = outputs.publish(site.task, staging, site.store, record.inputs)
     record.outputs.append(published)
     record.checks = published.manifest.checks
-    if preview is not None and site.task.kind is KindName.SQL:
+    if preview is not None:
         record.body = page.preview_table(preview.columns, preview.rows)
     manifest = published.manifest
     rows = "" if manifest.rows is None else f"{show_count(manifest.rows, 'row')}, "

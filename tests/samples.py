@@ -15,7 +15,6 @@ from dsflow.model import (
     File,
     Input,
     InputUsed,
-    Kind,
     Manifest,
     Outcome,
     Output,
@@ -33,7 +32,7 @@ def sample_task(run_id: str = RUN_ID, **changes: Any) -> Task:
     task = Task(
         run_id=run_id,
         job="create-table-rain",
-        kind=Kind.NOTEBOOK,
+        kind="notebook",
         main="create-table-rain.ipynb",
         ds="2026-11-20",
         start="2026-11-20T00:00:00",

@@ -52,7 +52,8 @@ def kernel_in(cwd: Path, environment: Mapping[str, str] | None = None) -> Iterat
 
 def in_a_process_of_its_own(code: str, folder: Path, **environment: str) -> str:
     """Run code that starts kernels in a new interpreter, and give what it printed."""
-    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment}
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    here = {**os.environ, "PYTHONPATH": path, **environment}
     prelude = "from pathlib import Path\nfrom tests.test_kernel import ask, kernel_in\n"
     command = [sys.executable, "-c", prelude + textwrap.dedent(code)]
     done = subprocess.run(command, cwd=folder, env=here, capture_output=True, text=True, timeout=120, check=False)

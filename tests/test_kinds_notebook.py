@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from dsflow.kernel import fork_is_safe
 from dsflow.kinds import notebook
 from dsflow.kinds.contract import Work
 from dsflow.masking import Masker
-from dsflow.model import Kind, Task
+from dsflow.model import Task
 
 PYTHON_SPEC = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
@@ -81,7 +83,7 @@ class Bench:
 
         return Work(
             task=Task(
-                run_id="r", job="j", kind=Kind.NOTEBOOK, main=self.main, ds="2026-11-20", start="", end="", created=""
+                run_id="r", job="j", kind="notebook", main=self.main, ds="2026-11-20", start="", end="", created=""
             ),
             parameters=self.parameters,
             injected=self.parameters,
@@ -436,17 +438,19 @@ while True:
 """
 
 
-def start(folder: Path, cell: str) -> tuple[subprocess.Popen[str], int]:
-    """Run a notebook in a process of its own, as the shim does, until the cell has said its pid."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    process = subprocess.Popen(
-        [sys.executable, "-c", STOPPED, str(folder), cell], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("pid"):
-            return process, int(line.split()[1])
-    raise AssertionError("the cell did not start")
+@contextmanager
+def started(folder: Path, cell: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run a notebook in a process of its own, as the shim does; give it and the kernel's pid when the cell says it."""
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", STOPPED, str(folder), cell]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, next(int(line.split()[1]) for line in process.stdout if line.startswith("pid"))
+        finally:
+            process.kill()
 
 
 def is_gone(pid: int) -> bool:
@@ -458,9 +462,9 @@ def is_gone(pid: int) -> bool:
 
 @pytest.mark.parametrize("cell", ["import os, time\nprint('pid', os.getpid())\ntime.sleep(600)", STUBBORN])
 def test_a_stop_in_the_middle_of_a_cell_ends_the_kernel_and_saves(tmp_path: Path, cell: str) -> None:
-    process, kernel = start(tmp_path, cell)
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    with started(tmp_path, cell) as (process, kernel):
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
     assert said.splitlines()[-1] == "stopped"
     assert is_gone(kernel)
     saved = json.loads((tmp_path / "run/notebook.ipynb").read_text())
@@ -471,11 +475,11 @@ def test_a_stop_in_the_middle_of_a_cell_ends_the_kernel_and_saves(tmp_path: Path
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere ipykernel looks for its parent once a second")
 def test_the_kernel_dies_with_a_killed_shim(tmp_path: Path) -> None:
-    process, kernel = start(tmp_path, STUBBORN)
-    process.kill()
-    process.communicate()
-    for _ in range(200):
-        if is_gone(kernel):
-            return
-        signal.sigtimedwait([], 0.05)
+    with started(tmp_path, STUBBORN) as (process, kernel):
+        process.kill()
+        process.wait()
+        for _ in range(200):
+            if is_gone(kernel):
+                return
+            time.sleep(0.05)
     raise AssertionError("the kernel outlived the shim")

@@ -19,7 +19,7 @@ import pytest
 
 from dsflow import page
 from dsflow.highlighting import source
-from dsflow.model import Check, Column, Kind, Outcome, Published, Status, Task
+from dsflow.model import Check, Column, Outcome, Published, Status, Task
 from tests.samples import failed_outcome, sample_outcome, sample_task
 from tests.services import need
 
@@ -146,7 +146,7 @@ def test_the_log_is_folded_below_a_body_and_open_where_it_is_all_there_is() -> N
     assert "<details><summary>2 lines</summary>" in folded
     assert "<p>the notebook</p>" in folded
     assert "<details open><summary>1 line</summary>" in rendered(log="one")
-    assert "<details open>" in rendered(sample_task(kind=Kind.SCRIPT), body="<p>the script</p>", log="one")
+    assert "<details open>" in rendered(sample_task(kind="script"), body="<p>the script</p>", log="one")
     assert "The run printed nothing." in seen(rendered())
 
 

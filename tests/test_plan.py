@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dsflow.errors import UsageError
-from dsflow.model import Expectation, Input, Kind, Output, Task, from_json, to_json
+from dsflow.model import Expectation, Input, Output, Task, from_json, to_json
 from dsflow.plan import make_task
 from dsflow.specs.load import load_job
 from dsflow.workspace import Workspace
@@ -77,7 +77,7 @@ def job_with(make_workspace: MakeWorkspace, spec: str, **files: str) -> Workspac
 class TestSqlJob:
     def test_everything_is_resolved_for_the_date(self, workspace: Workspace) -> None:
         found = task(workspace, "sum", "2026-11-20", days="2")
-        assert (found.job, found.kind, found.main, found.ds) == ("sum", Kind.SQL, "query.sql", "2026-11-20")
+        assert (found.job, found.kind, found.main, found.ds) == ("sum", "sql", "query.sql", "2026-11-20")
         assert (found.start, found.end) == ("2026-11-20T00:00:00", "2026-11-21T00:00:00")
         assert found.parameters == {"city": "paris", "days": 2}
         assert found.output == Output(store="table", name="fct_sum", ds="2026-11-20")
@@ -262,7 +262,7 @@ class TestLegacyJob:
         workspace = job_with(make_workspace, spec, d__py="")
         assert refusal(workspace, "x", None, "2017-11-09") == "this job doesn't accept parameters"
         found = task(workspace, "x")
-        assert (found.kind, found.port, found.ds) == (Kind.DASHBOARD, 8050, TODAY)
+        assert (found.kind, found.port, found.ds) == ("dashboard", 8050, TODAY)
 
     def test_a_date_by_another_name_is_seen_in_the_sink(self, make_workspace: MakeWorkspace) -> None:
         workspace = make_workspace(

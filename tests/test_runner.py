@@ -28,7 +28,7 @@ from dsflow.model import (
     Task,
     from_json,
 )
-from dsflow.specs import load_workspace
+from dsflow.specs.load import load_workspace
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, Tree, notebook
 
@@ -225,7 +225,9 @@ def gone(pid: int) -> bool:
 
 
 def test_a_run_ends_with_its_script_and_so_does_what_it_left_behind(make_workspace: MakeWorkspace) -> None:
-    code = 'sleep 600 &\necho $! > "$DSFLOW_DATA/pid"\nbash -c "set -m; sleep 600 & echo \\$! > \'$DSFLOW_DATA/pid2\'"\n'
+    code = (
+        'sleep 600 &\necho $! > "$DSFLOW_DATA/pid"\nbash -c "set -m; sleep 600 & echo \\$! > \'$DSFLOW_DATA/pid2\'"\n'
+    )
     workspace = make_workspace(script(code + "echo done\n"))
     heard: list[str] = []
     (outcome,) = execute(workspace, lambda event: heard.append(getattr(event, "text", "")))
@@ -295,7 +297,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_sigterm_is_like_ctrl_c_and_the_partition_is_as_it_was(make_workspace: MakeWorkspace) -> None:
-    cell = "from dsflow import job\njob.write([{'x': n}])\nprint('written', flush=True)\nif n: import time; time.sleep(600)"
+    cell = """
+        import time
+        from dsflow import job
+        job.write([{'x': n}])
+        print('written', flush=True)
+        time.sleep(n)
+        """
     workspace = make_workspace(
         {
             "jobs/t/job_specs.yaml": "version: 1\nkind: notebook\noutput: {table: t}\n",
@@ -305,7 +313,7 @@ def test_sigterm_is_like_ctrl_c_and_the_partition_is_as_it_was(make_workspace: M
     execute(workspace)
     partition = workspace.datastore / "tables/t" / f"ds={DS}"
     before = contents(partition)
-    process = host(workspace, "-p", "n=1")
+    process = host(workspace, "-p", "n=600")
     try:
         read_until(process, "written")
         process.send_signal(signal.SIGTERM)

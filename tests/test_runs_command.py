@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dsflow.history import History
-from dsflow.model import Kind, RunFinished, RunStarted, Status, to_json
+from dsflow.model import RunFinished, RunStarted, Status, to_json
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, Screen
 from tests.samples import failed_outcome, sample_outcome, sample_task, write_run
@@ -42,7 +42,7 @@ def workspace(make_workspace: MakeWorkspace) -> Workspace:
     """A workspace with one run that succeeded and an earlier one that failed."""
     made = make_workspace({})
     history = History(None, made.datastore)
-    failed = sample_task(FAILED, job="daily-rain", kind=Kind.SQL, main="query.sql", parameters={}, secret_parameters=())
+    failed = sample_task(FAILED, job="daily-rain", kind="sql", main="query.sql", parameters={}, secret_parameters=())
     ended = failed_outcome(FAILED, started="2026-11-20T04:30:00+00:00", seconds=125)
     for task, outcome, log in (
         (failed, ended, "reading\nKeyError: 'rian'\n"),

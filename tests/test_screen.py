@@ -11,7 +11,6 @@ from dsflow.model import (
     Facts,
     Failure,
     File,
-    Kind,
     LogLine,
     Manifest,
     Notice,
@@ -28,7 +27,7 @@ from dsflow.screen import Screen
 TASK = Task(
     run_id="20130101T000000-abcdef",
     job="create-table-meteo",
-    kind=Kind.NOTEBOOK,
+    kind="notebook",
     main="m.ipynb",
     ds="2013-01-01",
     start="2013-01-01T00:00:00",

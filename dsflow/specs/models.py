@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
+from dsflow.engines.registry import ENGINES
 from dsflow.errors import UsageError
+from dsflow.kinds.registry import KINDS
 from dsflow.model import Action, Grain
 from dsflow.quantities import memory_bytes, seconds
 from dsflow.workspace import check_name
@@ -66,6 +70,20 @@ def _free(name: str) -> str:
     return name
 
 
+def _known(names: Iterable[str]) -> AfterValidator:
+    allowed = tuple(names)
+
+    def check(value: str) -> str:
+        if value not in allowed:
+            raise PydanticCustomError("literal_error", "unknown", {"expected": ", ".join(map(repr, allowed))})
+        return value
+
+    return AfterValidator(check)
+
+
+# Words that a registry defines: a new kind or engine needs no line here.
+KindName = Annotated[str, _known(KINDS), WithJsonSchema({"type": "string", "enum": [*KINDS]})]
+EngineName = Annotated[str, _known(ENGINES), WithJsonSchema({"type": "string", "enum": [*ENGINES]})]
 Flag = Annotated[bool, Strict()]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
 Line = Annotated[str, Field(min_length=1, max_length=1000), _shape(r"[^\x00-\x1f]*", "one line of text")]
@@ -144,9 +162,9 @@ class JobFile(Spec):
 
     version: Literal[1] = Field(description="The version of this format.")
     description: str = ""
-    kind: Literal["notebook", "sql", "script", "dashboard"] = Field(description="What the main file is.")
+    kind: KindName = Field(description="What the main file is.")
     main: Line | None = Field(default=None, description="The file to run; found if the folder has only one that fits.")
-    engine: Literal["duckdb"] | None = Field(default=None, description="What computes.")
+    engine: EngineName | None = Field(default=None, description="What computes.")
     grain: Grain = Field(default="day", description="What a partition stands for.")
     parameters: dict[ParameterName, ParameterValue] = Field(default={}, description="Names with typed defaults.")
     inputs: dict[Annotated[str, _name("input")], InputSpec] = Field(
@@ -278,7 +296,7 @@ class WorkspaceSpec(Spec):
     runtime: Literal["auto", "process", "docker"] = Field(
         default="auto", description="Where jobs run if they do not say."
     )
-    engine: Literal["duckdb"] = Field(default="duckdb", description="What computes if a job does not say.")
+    engine: EngineName = Field(default="duckdb", description="What computes if a job does not say.")
     image: Image | None = Field(default=None, description="The image of jobs that do not name one.")
     history: Line = Field(default="sqlite:///datastore/job_runs/history.db", description="URL of the database of runs.")
     templates: tuple[Line, ...] = Field(default=(), description="More templates: folders or git URLs.")

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from dsflow import history as history_module
 from dsflow.errors import EnvironmentMissing, UsageError
 from dsflow.history import History
-from dsflow.model import Failure, Kind, RunFinished, RunStarted, Status
+from dsflow.model import Failure, RunFinished, RunStarted, Status
 from tests.samples import failed_outcome, sample_outcome, sample_task, write_run
 from tests.services import need
 
@@ -232,7 +232,7 @@ def test_a_run_without_an_outcome_is_running_until_its_timeout_and_failed_after(
 
 def test_rebuild_makes_the_same_rows_from_the_run_folders(history: History, datastore: Path) -> None:
     for number in range(5):
-        task = sample_task(id_of(number), kind=Kind.SQL)
+        task = sample_task(id_of(number), kind="sql")
         outcome = (failed_outcome if number == 3 else sample_outcome)(id_of(number))
         history(RunFinished(task=task, outcome=outcome))
         write_run(datastore, task, outcome)
