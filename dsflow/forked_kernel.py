@@ -87,8 +87,10 @@ def fork_kernel(connection_file: Path, cwd: Path, environment: Mapping[str, str]
         The process, and the reading end of a pipe that brings one byte when the kernel listens.
     """
     ready, report = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # Who reads it may be gone.
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
     parent = os.getpid()
     # The collector leaves alone what is loaded by now, and so its pages stay shared.
     gc.freeze()

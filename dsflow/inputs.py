@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from dsflow.errors import JobFailed
 from dsflow.model import Input, InputUsed
 from dsflow.store.datastore import Datastore, Partition
 
+# What a run folder holds of inputs that are addresses, while the run goes on.
+FETCHED = "fetched-"
 _FORMATS = {
     ".parquet": "parquet",
     ".csv": "csv",
@@ -108,7 +111,8 @@ def _files_at(place: str) -> list[Path]:
 
         from dsflow.sources.download import fetch
 
-        return fetch(place, Path(tempfile.mkdtemp(prefix="dsflow-input-")))
+        # A run takes it away in its end; by hand it stays as long as temporary files do.
+        return fetch(place, Path(tempfile.mkdtemp(prefix=FETCHED, dir=os.environ.get("DSFLOW_RUN_FOLDER"))))
     path = Path(place.removeprefix("file://"))
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".", "_")))

@@ -91,6 +91,8 @@ def _step(
 
 def _with_port(task: Task, port: int | None) -> Task:
     if task.port is None:
+        if port is not None:
+            raise UsageError(f"{task.job} is a {task.kind} and serves no port", "Leave --port out.")
         return task
     number = port or task.port
     if not _is_free(number):

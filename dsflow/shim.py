@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from dsflow import model
-from dsflow.durable import write_text
+from dsflow.durable import remove_tree, write_text
 from dsflow.errors import Bug, DsflowError, EnvironmentMissing, ExpectationFailed, Interrupted, JobFailed
+from dsflow.inputs import FETCHED
 from dsflow.kinds.contract import Kind, Work
 from dsflow.kinds.registry import kind_of
 from dsflow.masking import Masker
@@ -98,6 +99,8 @@ def execute(task: Task, run_folder: Path, data: Path, jobs: Path) -> Outcome:
         log = _Log(mask, file)
         supervisor = Supervisor(timeout=task.limits.timeout, memory=task.limits.memory, guard_stdin=guard)
         error = _attempt(site, log, supervisor, record)
+        for fetched in run_folder.glob(f"{FETCHED}*"):
+            remove_tree(fetched)
         if error is not None:
             log.say(f"{task.job} ds={task.ds} failed: {error.message}")
     outcome = _outcome(task, error, record, started, time.perf_counter() - clock, mask)

@@ -101,15 +101,17 @@ class Site:
             data=self.data,
             staging=staging,
             source_paths=paths,
-            environment={**os.environ, **self._environment(staging), "TASK_SPECS": self._task_specs(paths, staging)},
+            environment=self._environment(staging, self._task_specs(paths, staging)),
             mask=log.mask,
             say=log.say,
             progress=log.progress,
             watch=watch,
         )
 
-    def _environment(self, staging: Path | None) -> dict[str, str]:
+    def _environment(self, staging: Path | None, task_specs: str) -> dict[str, str]:
         task = self.task
+        # A job that runs `dsflow run` itself must not lend the inner run its own sink.
+        inherited = {name: value for name, value in os.environ.items() if name not in ("DSFLOW_SINK", "DSFLOW_PORT")}
         added = {
             "DSFLOW_DS": task.ds,
             "DSFLOW_START": task.start,
@@ -120,13 +122,14 @@ class Site:
             "DSFLOW_RUN_FOLDER": str(self.run_folder),
             "DSFLOW_DATA": str(self.data),
             "DSFLOW_JOBS": str(self.jobs),
+            "TASK_SPECS": task_specs,
         }
         if staging is not None:
             added["DSFLOW_SINK"] = str(staging)
         if task.port is not None:
             added["DSFLOW_PORT"] = str(task.port)
             added["DSFLOW_HOST"] = os.environ.get("DSFLOW_HOST", "127.0.0.1")
-        return added
+        return inherited | added
 
     def _task_specs(self, paths: Mapping[str, str], staging: Path | None) -> str:
         """Give TASK_SPECS: `/data/...` is where the data really is, and the sink is the staging folder."""

@@ -34,6 +34,7 @@ OWNERS = {
     "docker": {"containers.engine"},
     "duckdb": {"engines.duckdb", "engines.inference"},
     "fsspec": {"sources.download"},
+    "requests": {"sources.web"},
     "ipykernel": {"forked_kernel"},
     "jinja2": {"rendering"},
     "jupyter_client": {"kernel"},

@@ -347,11 +347,32 @@ def test_a_crash_of_the_interpreter_tells_where(bench: Bench) -> None:
     assert "line 3 in <module>" in error.traceback
 
 
-def test_a_file_that_is_no_notebook_is_refused(bench: Bench) -> None:
-    (bench.job / "job.ipynb").write_text("{}")
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        '{"nbformat": 3, "worksheets": []}',
+        '{"nbformat": 4, "cells": [{"cell_type": "code"}]}',
+        '{"nbformat": 4, "cells": [{"cell_type": "code", "source": "1", "id": []}]}',
+        '{"nbformat": 4, "cells": [{"cell_type": "code", "source": [1, 2]}]}',
+    ],
+)
+def test_a_file_that_is_no_notebook_is_refused(bench: Bench, content: str) -> None:
+    (bench.job / "job.ipynb").write_text(content)
     with pytest.raises(UsageError, match=r"job\.ipynb"):
         notebook.run(bench.work())
     assert bench.page() == ""
+
+
+def test_a_notebook_may_lack_what_is_not_needed(bench: Bench) -> None:
+    cells = [
+        {"cell_type": "code", "source": ["1 +\\\n", " 1"]},
+        {"cell_type": "markdown", "source": "x", "metadata": []},
+    ]
+    (bench.job / "job.ipynb").write_text(json.dumps({"nbformat": 4, "cells": cells}))
+    assert outputs(bench.execute()) == ["2"]
+    assert bench.page()
 
 
 def test_a_kernel_that_is_not_installed_is_named(bench: Bench) -> None:

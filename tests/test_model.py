@@ -43,7 +43,7 @@ def strategy(hint: Any) -> st.SearchStrategy[Any]:
         return st.dictionaries(TEXT, VALUES, max_size=3)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return st.sampled_from(hint)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)
         return st.builds(hint, **{field.name: strategy(hints[field.name]) for field in dataclasses.fields(hint)})
     return PLAIN[hint]

@@ -45,9 +45,8 @@ for name in ("0.parquet", "z.parquet"):
     assert screen.exit_code == 0, screen
     assert len({re.sub(r"-part-\d+\.parquet", "", name) for name in names}) == 1
     assert [name[-14:] for name in names] == ["part-0.parquet", "part-1.parquet", "part-2.parquet"]
-    assert duckdb.sql(
-        f"SELECT x FROM read_parquet('{PARTITION}/*', hive_partitioning=false) ORDER BY x"
-    ).fetchall() == [(1,), (2,), (2,)]
+    query = f"SELECT x FROM read_parquet('{PARTITION}/*', hive_partitioning=false) ORDER BY x"
+    assert duckdb.connect().sql(query).fetchall() == [(1,), (2,), (2,)]
 
 
 def test_markers_of_other_engines_are_left_out(run: Run) -> None:

@@ -54,7 +54,8 @@ def execute(workspace: Workspace, *listeners: runner.Listener, jobs: tuple[str, 
 
 
 def run_folder(workspace: Workspace, job: str = "t") -> Path:
-    return max((workspace.datastore / "job_runs" / job / f"ds={DS}").iterdir())
+    runs = (workspace.datastore / "job_runs" / job / f"ds={DS}").iterdir()
+    return max(runs, key=lambda folder: folder.stat().st_mtime_ns)
 
 
 def recorded(workspace: Workspace) -> Outcome:
@@ -234,9 +235,8 @@ def test_a_run_ends_with_its_script_and_so_does_what_it_left_behind(make_workspa
     assert outcome.status is Status.SUCCEEDED
     assert outcome.seconds < 300
     assert "done" in heard
-    for name in ("pid", "pid2"):
-        pid = int((workspace.datastore / name).read_text())
-        wait_for(lambda pid=pid: gone(pid), f"{name} is gone")
+    left = [int((workspace.datastore / name).read_text()) for name in ("pid", "pid2")]
+    wait_for(lambda: all(map(gone, left)), f"{left} are gone")
 
 
 LONG_QUERY = "SELECT count(*) AS n FROM range(100000000) a, range(100000) b WHERE (a.range * b.range) % 7 = 3"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsflow import errors
 from dsflow.durable import write_text
-from dsflow.errors import DsflowError, JobFailed, KernelDied, OutOfMemory
+from dsflow.errors import DsflowError, JobFailed, KernelDied, OutOfMemory, UsageError
 from dsflow.kinds.contract import Work
 from dsflow.lean import lean
 from dsflow.notebooks import read_notebook
@@ -86,20 +86,15 @@ def body(work: Work) -> str:
 
 def _other_kernel(content: dict[str, Any]) -> str | None:
     """Give the name of the notebook's kernel spec when its language is not Python."""
-    metadata = content.get("metadata", {})
-    asked = metadata.get("kernelspec", {})
-    language = asked.get("language") or metadata.get("language_info", {}).get("name") or "python"
+    metadata = _mapping(content.get("metadata"))
+    asked, info = _mapping(metadata.get("kernelspec")), _mapping(metadata.get("language_info"))
+    language = str(asked.get("language") or info.get("name") or "python")
     return None if language.lower() == "python" else str(asked.get("name", language))
 
 
 def _prepared(work: Work, content: dict[str, Any], other: str | None) -> Any:
     """Give the notebook as nbformat has it, with the cell of injected parameters where there are any."""
-    import nbformat
-
-    notebook = nbformat.v4.upgrade(nbformat.v4.to_notebook({"metadata": {}, "nbformat_minor": 0} | content))
-    notebook.metadata.setdefault("papermill", nbformat.NotebookNode())
-    for cell in notebook.cells:
-        cell.metadata.setdefault("tags", [])
+    notebook = _node(content, work.task.main)
     if work.injected:
         papermill = _papermill()
         try:
@@ -107,8 +102,34 @@ def _prepared(work: Work, content: dict[str, Any], other: str | None) -> Any:
                 notebook, dict(work.injected), kernel_name=other or "python3", language=None if other else "python"
             )
         except papermill.exceptions.PapermillException as error:
-            raise errors.UsageError(f"{work.task.main} cannot take parameters: {error}") from None
+            raise UsageError(f"{work.task.main} cannot take parameters: {error}") from None
     return notebook
+
+
+def _node(content: dict[str, Any], where: str) -> Any:
+    import nbformat
+
+    try:
+        cells = [{**cell, "metadata": _mapping(cell.get("metadata"))} for cell in content["cells"]]
+        names = {cell.get("id") for cell in cells} - {None}
+        # Cells must have names of their own; nbformat gives them to notebooks from before there were any.
+        minor = nbformat.v4.nbformat_minor if len(names) == len(cells) else 4
+        notebook = nbformat.v4.to_notebook(
+            {"metadata": _mapping(content.get("metadata")), "cells": cells, "nbformat": 4}
+        )
+        notebook.nbformat_minor = minor
+        notebook = nbformat.v4.upgrade(notebook)
+        for cell in notebook.cells:
+            cell.metadata.setdefault("tags", [])
+            cell.source = str(cell.source)
+    except (AttributeError, TypeError, KeyError, ValueError):
+        raise UsageError(f"{where}: not a notebook of nbformat 4", "Open it in Jupyter and save it again.") from None
+    notebook.metadata.papermill = nbformat.NotebookNode()
+    return notebook
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _papermill() -> Any:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # To connect, and between two pieces of data.
 _TIMEOUT_SECONDS = (20, 60)
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 16
 # requests knows the first two by itself, and leaves out the third, which everything else here goes by.
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _GONE = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
