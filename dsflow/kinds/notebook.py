@@ -1,4 +1,4 @@
-"""Notebooks: parameterised and executed by papermill, shown by nbconvert. The only module that imports these two.
+"""Notebooks: parameterised and executed by papermill. The only module that imports it, nbclient and nbformat.
 
 The kernel is started first and everything else is loaded while it comes up: the libraries of this side cost as much
 time as the kernel's. Cells are numbered as on the page: `cell 3` is the one shown as `In [3]`.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import re
 import time
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -32,17 +31,6 @@ _FRAME = re.compile(r"^\s*(?:Cell In\[(\d+)\], line (\d+)|File <timed \w+>:(\d+)
 # Python adds the name of a temporary file to what it says about a syntax error.
 _IN_FILE = re.compile(r" \(\S+\.py, line \d+\)$")
 _OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryException")
-_TEMPLATE = """
-{%- extends 'classic/base.html.j2' -%}
-{%- block any_cell -%}
-{%- if cell.metadata.get('papermill', {}).get('status') == 'failed' %}<a id="failed"></a>{% endif -%}
-{{ super() }}
-{%- endblock any_cell -%}
-{%- block footer -%}{%- endblock footer -%}
-"""
-_SHOWN = [
-    "text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain", "text/latex",
-]  # fmt: skip
 
 
 def run(work: Work) -> None:
@@ -80,8 +68,9 @@ def body(work: Work) -> str:
     with lean():
         import nbformat
 
-        notebook = nbformat.v4.reads(path.read_text(encoding="utf-8"))
-        return work.mask(_exported(notebook))
+        from dsflow.notebook_page import fragment
+
+        return work.mask(fragment(nbformat.v4.reads(path.read_text(encoding="utf-8"))))
 
 
 def _other_kernel(content: dict[str, Any]) -> str | None:
@@ -168,9 +157,7 @@ class _Execution:
         manager.notebook_start()
         try:
             self._client(manager).execute()
-            # It takes a while to end, in which the libraries for the page are loaded.
             self._kernel.ask_to_stop()
-            _load_exporter()
             manager.notebook_complete()
             self._accept_exit()
         except DeadKernelError:
@@ -326,36 +313,3 @@ def _line_after_magic(notebook: Any, number: int, line: int) -> int:
 
 def _plain(text: str) -> str:
     return _ANSI.sub("", text)
-
-
-def _load_exporter() -> None:
-    # soupsieve compiles its grammar of CSS selectors, and bs4 warns when it is not there.
-    with lean("soupsieve"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import nbconvert.exporters.html  # noqa: F401
-
-
-def _exported(notebook: Any) -> str:
-    """Render with nbconvert's `basic` template, which asks the network for nothing."""
-    _load_exporter()
-    from nbconvert.exporters.html import HTMLExporter
-    from nbconvert.exporters.templateexporter import TemplateExporter
-    from nbconvert.filters.highlight import Highlight2HTML
-    from traitlets.config import Config
-
-    exporter: Any = HTMLExporter(  # type: ignore[no-untyped-call]
-        template_name="basic",
-        raw_template=_TEMPLATE,
-        optimistic_validation=True,
-        default_preprocessors=["nbconvert.preprocessors.HighlightMagicsPreprocessor"],
-        preprocessors=["nbconvert.preprocessors.CoalesceStreamsPreprocessor"],
-        # Widgets and bare JavaScript need libraries from the network; their other forms do not.
-        config=Config({"NbConvertBase": {"display_data_priority": _SHOWN}}),
-    )
-    language = notebook.metadata.get("language_info", {})
-    lexer = language.get("pygments_lexer", language.get("name"))
-    highlight = Highlight2HTML(pygments_lexer=lexer, parent=exporter)  # type: ignore[no-untyped-call]
-    exporter.register_filter("highlight_code", highlight)
-    # Not HTMLExporter's own: it parses all of the HTML once more, to mark pictures and the cells of JupyterLab.
-    html, _ = TemplateExporter.from_notebook_node(exporter, notebook)
-    return str(html)
