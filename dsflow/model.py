@@ -80,6 +80,20 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """What a partition was made with, as hashes: when none of it and no input changes, a run would change nothing.
+
+    `code` is the job's files without comments and formatting, `spec` the part of the spec that matters to the result,
+    `parameters` their values, `place` the runtime and what is installed there, such as `process:3f9a1c...`.
+    """
+
+    code: str
+    spec: str
+    parameters: str
+    place: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """Where and with what a run was made; recorded, never acted on."""
 
@@ -126,6 +140,7 @@ class Task:
     limits: Limits = field(default_factory=Limits)
     port: int | None = None
     facts: Facts = field(default_factory=Facts)
+    fingerprint: Fingerprint | None = None
     protocol: int = PROTOCOL
 
     @property
@@ -192,7 +207,7 @@ class Manifest:
     inputs: tuple[InputUsed, ...] = ()
     checks: tuple[Check, ...] = ()
     kind: Literal["fct", "dim"] = "fct"
-    fingerprint: str | None = None
+    fingerprint: Fingerprint | None = None
     hash: str = ""
     protocol: int = PROTOCOL
 

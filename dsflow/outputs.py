@@ -104,6 +104,7 @@ def _manifest(task: Task, output: Output, files: tuple[File, ...], inputs: Seque
         published=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         files=files,
         inputs=tuple(inputs),
+        fingerprint=task.fingerprint,
         hash=content_hash(files),
     )
 

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dsflow import plan
+from dsflow import tasks
 from dsflow.errors import EnvironmentMissing, UsageError
 from dsflow.model import Task
 from dsflow.parameters import parse_given
@@ -79,7 +79,7 @@ def _step(
         )
     ds = None if spec.legacy or not arguments else arguments[0]
     positional = arguments if spec.legacy else ()
-    task, secrets = plan.make_task(workspace, spec, ds, parse_given(params), positional)
+    task, secrets = tasks.make_task(workspace, spec, ds, parse_given(params), positional)
     return Step(
         task=_with_port(task, port),
         secrets=secrets,

@@ -9,7 +9,7 @@ from functools import partial
 from dsflow import partitions
 from dsflow.errors import UsageError
 from dsflow.notebooks import parse
-from dsflow.plan import main_file, make_task
+from dsflow.tasks import main_file, make_task
 from dsflow.queries import check_condition
 from dsflow.specs.load import JobSpec, SpecError, load_job, load_service, load_template, load_workspace
 from dsflow.specs.yaml import read_text

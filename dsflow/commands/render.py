@@ -23,7 +23,7 @@ _LEFT_OUT = ("run_id", "created", "facts", "protocol")
 def render(context: Context, job: str, arguments: tuple[str, ...], params: tuple[str, ...]) -> None:
     """Show JOB for the date DS with everything filled in: the SQL of a sql job, the task of any other."""
     from dsflow.parameters import parse_given
-    from dsflow.plan import make_task
+    from dsflow.tasks import make_task
     from dsflow.specs.load import load_job
 
     spec = load_job(context.workspace, job)

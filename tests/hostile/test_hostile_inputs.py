@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dsflow import cli
 from dsflow.errors import UsageError
-from dsflow.plan import make_task
+from dsflow.tasks import make_task
 from dsflow.queries import check_condition, sources_of
 from dsflow.rendering import LARGEST_TEXT, render
 from dsflow.specs.load import SpecError, load_job, load_service, load_template, load_workspace

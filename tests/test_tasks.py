@@ -11,7 +11,7 @@ import pytest
 
 from dsflow.errors import UsageError
 from dsflow.model import Expectation, Input, Output, Task, from_json, to_json
-from dsflow.plan import make_task
+from dsflow.tasks import make_task
 from dsflow.specs.load import load_job
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, notebook
