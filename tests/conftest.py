@@ -93,4 +93,4 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
 
 
-_KEPT = {"DSFLOW_REQUIRE_SERVICES", "DSFLOW_BASE_IMAGE", "DSFLOW_CACHE"}
+_KEPT = {"DSFLOW_REQUIRE_SERVICES", "DSFLOW_CACHE"}

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dsflow import errors
-from dsflow.durable import write_text
 from dsflow.errors import DsflowError, JobFailed, KernelDied, OutOfMemory, UsageError
 from dsflow.kinds.contract import Work
 from dsflow.lean import lean
@@ -233,8 +232,11 @@ class _Execution:
         import nbformat
 
         self._saved = time.monotonic()
-        text = nbformat.v4.writes(self._notebook)
-        write_text(self._work.run_folder / EXECUTED, self._work.mask(text))
+        text = self._work.mask(nbformat.v4.writes(self._notebook))
+        # In place at once, but without waiting for the disk: a document of the run, not its result.
+        temporary = self._work.run_folder / f".{EXECUTED}"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self._work.run_folder / EXECUTED)
 
 
 class _Lines:
