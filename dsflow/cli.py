@@ -214,6 +214,9 @@ def _failed(console: Console, error: DsflowError) -> int:
 
 def _from_click(error: click.ClickException) -> UsageError:
     message = error.format_message()
+    if isinstance(error, click.BadParameter) and error.param and isinstance(error.param.type, click.Choice):
+        given = re.search(r"'([^']*)' is not one of", message)
+        message = message.rstrip(".") + did_you_mean(given[1] if given else "", error.param.type.choices)
     where = ""
     if isinstance(error, click.UsageError) and error.ctx is not None:
         where = f"`{error.ctx.command_path} --help` explains the command."

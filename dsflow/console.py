@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from dsflow.errors import DsflowError
@@ -49,15 +49,33 @@ class Console:
         if not self.quiet:
             _write(sys.stderr, text)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Write a table that fits the terminal: long cells wrap there and stay whole elsewhere."""
+    def prose(self, text: str) -> None:
+        """Write paragraphs of the result: on a terminal long lines break between words, indented ones stay whole."""
+        import shutil
+        import textwrap
+
+        stream = sys.stderr if self.json else sys.stdout
+        width = shutil.get_terminal_size().columns if stream.isatty() else _PIPE_WIDTH
+        for line in text.split("\n"):
+            paragraph = not line.startswith((" ", "\t"))
+            lines = textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) if paragraph else [line]
+            self.line("\n".join(lines))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], whole: Collection[str] = ()) -> None:
+        """Write a table that fits the terminal: long cells wrap there and stay whole elsewhere.
+
+        Args:
+            columns: The names of the columns.
+            rows: The cells.
+            whole: The columns whose cells are copied or compared, and wrap last.
+        """
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for name in columns:
-            table.add_column(name, overflow="fold")
+            table.add_column(name, overflow="fold", no_wrap=name in whole)
         for row in rows:
             table.add_row(*(Text(_printable(cell)) for cell in row))
         self.rich().print(table)
@@ -68,7 +86,10 @@ class Console:
 
     def error(self, error: DsflowError) -> None:
         """Write an error: what and where, then what to do next."""
-        _write(sys.stderr, f"{self.style('error', 'red', sys.stderr)}: {error.message}")
+        first, *more = error.message.split("\n")
+        _write(sys.stderr, f"{self.style('error', 'red', sys.stderr)}: {first}")
+        for line in more:
+            _write(sys.stderr, f"       {line}")
         if error.traceback and self.verbose:
             _write(sys.stderr, error.traceback)
         for line in error.hint.splitlines():

@@ -29,6 +29,9 @@ class DsflowError(Exception):
         self.place = place
         self.source = source
         self.traceback = traceback
+        if hint:
+            # In a Python shell or Jupyter, where nobody catches the error, Python shows the hint below the message.
+            self.add_note(hint)
 
 
 class JobFailed(DsflowError):

@@ -1,11 +1,13 @@
 """Arithmetic on `ds` values. A ds is a string everywhere; its form tells its grain.
 
-hour `2026-11-20T05`, day `2026-11-20`, week `2026-W47` (ISO 8601), month `2026-11`.
+hour `2026-11-20T05`, day `2026-11-20`, week `2026-W47` (ISO 8601), month `2026-11`. A week belongs to the month in
+which it begins.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 from typing import get_args
 
@@ -21,6 +23,7 @@ _FORMS: dict[Grain, tuple[str, str]] = {
 }
 
 
+@functools.lru_cache(maxsize=50_000)
 def start_of(ds: str, grain: Grain = "day") -> dt.datetime:
     """Give the first moment of a partition.
 
@@ -35,7 +38,7 @@ def start_of(ds: str, grain: Grain = "day") -> dt.datetime:
             return dt.datetime.fromisocalendar(int(ds[:4]), int(ds[6:]), 1)
         if grain == "month":
             return dt.datetime(int(ds[:4]), int(ds[5:]), 1)
-        return dt.datetime.strptime(ds, "%Y-%m-%dT%H" if grain == "hour" else "%Y-%m-%d")
+        return dt.datetime.fromisoformat(ds)
     except ValueError:
         shown = ds if len(ds) <= 40 else ds[:37] + "..."
         raise UsageError(f"{shown!r} is not a {grain} partition", f"Write it like {example}.") from None
@@ -89,3 +92,83 @@ def resolve(text: str, grain: Grain = "day", now: dt.datetime | None = None) -> 
         return current if text == "today" else shift(current, -1, grain)
     start_of(text, grain)
     return text
+
+
+def grain_of(ds: str) -> Grain | None:
+    """Give the grain that a ds has by its form, or None where it is no ds."""
+    for grain, (pattern, _) in _FORMS.items():
+        if re.fullmatch(pattern, ds, re.ASCII):
+            try:
+                start_of(ds, grain)
+            except UsageError:
+                return None
+            return grain
+    return None
+
+
+def holding(ds: str, grain: Grain, coarser: Grain) -> str:
+    """Give the partition of a coarser (or the same) grain in which a partition begins."""
+    return ds if grain == coarser else ds_of(start_of(ds, grain), coarser)
+
+
+def inside(ds: str, grain: Grain, finer: Grain) -> tuple[str, ...]:
+    """Give the partitions of a finer (or the same) grain that begin inside a partition, oldest first."""
+    if grain == finer:
+        return (ds,)
+    start, end = start_of(ds, grain), end_of(ds, grain)
+    first = ds_of(start, finer)
+    return _run(first if start_of(first, finer) >= start else shift(first, 1, finer), end, finer)
+
+
+def between(first: str, last: str, grain: Grain) -> tuple[str, ...]:
+    """Give the partitions of a grain that a stretch of time touches, oldest first.
+
+    Args:
+        first: The partition with which the stretch begins, of any grain.
+        last: The one with which it ends, of any grain.
+        grain: The grain wanted: of `2026-10` to `2026-10` the 31 days, or the weeks with days in October.
+
+    Raises:
+        UsageError: one is no ds, or the stretch ends before it begins.
+    """
+    start, end = start_of(first, _grain_of(first)), end_of(last, _grain_of(last))
+    if end <= start:
+        raise UsageError(f"{first}..{last} ends before it begins", f"Write {last}..{first}.")
+    return _run(ds_of(start, grain), end, grain)
+
+
+def span(text: str, now: dt.datetime | None = None) -> tuple[str, str]:
+    """Give the first and the last ds of a stretch of time as a person writes it.
+
+    Args:
+        text: `A..B`, `A...B` or `A`; each is a ds of any grain, `today` or `yesterday` (days).
+        now: The present moment.
+
+    Raises:
+        UsageError: it is nothing of the kind, or ends before it begins.
+    """
+    first, dots, last = text.partition("..")
+    ends = [first, last.removeprefix(".") if dots else first]
+    days = [resolve(end, "day", now) if end in ("today", "yesterday") else end for end in ends]
+    if start_of(days[0], _grain_of(days[0])) >= end_of(days[1], _grain_of(days[1])):
+        raise UsageError(f"{text} ends before it begins", f"Write {ends[1]}..{ends[0]}.")
+    return days[0], days[1]
+
+
+def _grain_of(ds: str) -> Grain:
+    grain = grain_of(ds)
+    if grain is None:
+        shown = ds if len(ds) <= 40 else ds[:37] + "..."
+        raise UsageError(
+            f"{shown!r} is not a date", "Write 2026-11-20, 2026-10 (a month) or 2026-10-01..2026-11-19; also `today`."
+        )
+    return grain
+
+
+def _run(ds: str, end: dt.datetime, grain: Grain) -> tuple[str, ...]:
+    """Give the partitions from one on that begin before a moment."""
+    found = []
+    while start_of(ds, grain) < end:
+        found.append(ds)
+        ds = shift(ds, 1, grain)
+    return tuple(found)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsflow.console import Console, timestamp
+from dsflow.errors import Interrupted, PartitionLocked
 from dsflow.masking import MASK
 from dsflow.model import (
     Event,
@@ -39,11 +40,13 @@ class Screen:
     Args:
         console: Where to.
         datastore: The datastore as it is to be named in messages, such as `datastore`.
+        brief: A run that succeeds takes one line, as where many follow each other.
     """
 
-    def __init__(self, console: Console, datastore: str) -> None:
+    def __init__(self, console: Console, datastore: str, *, brief: bool = False) -> None:
         self._console = console
         self._datastore = datastore
+        self._brief = brief and not console.verbose
         self._started = time.perf_counter()
         self._bar: ProgressBar | None = None
 
@@ -53,9 +56,10 @@ class Screen:
             case Notice(text=text):
                 self._console.note(self._stamped(text))
             case RunStarted(task=task):
-                self._start(task)
+                if not self._brief:
+                    self._start(task)
             case LogLine(text=text):
-                if not self._console.quiet:
+                if not (self._console.quiet or self._brief):
                     self._line(self._stamped(f"  {text}"))
             case Progress(task=task, done=done, total=total):
                 self._progress(task, done, total)
@@ -105,6 +109,10 @@ class Screen:
         rows = [published.manifest.rows for published in outcome.outputs if published.manifest.rows is not None]
         counted = f"  {show_count(sum(rows), 'row')}" if rows else ""
         self._line(f"{style('✓', 'green')} {name}  {show_seconds(outcome.seconds)}{counted}")
+        if not self._brief:
+            self._results(task, outcome)
+
+    def _results(self, task: Task, outcome: Outcome) -> None:
         for published in outcome.outputs:
             manifest = published.manifest
             folder = "tables" if manifest.store == "table" else "raw"
@@ -128,7 +136,9 @@ class Screen:
         if failure.hint:
             lines.append(failure.hint)
         lines.append(f"page: {self._datastore}/{task.folder}/index.html")
-        lines.append(f"next: dsflow open --last-failed, or mend it and `dsflow run {task.job} {task.ds}`")
+        again = f"`dsflow run {task.job} {task.ds}`"
+        wrong = outcome.exit_code not in (PartitionLocked.exit_code, Interrupted.exit_code)
+        lines.append(f"next: dsflow open --last-failed, or mend it and {again}" if wrong else f"next: {again}")
         return [line if self._console.verbose else _short(line) for line in lines]
 
     def _line(self, text: str) -> None:

@@ -40,12 +40,16 @@ class _Log:
     file: IO[str]
 
     def say(self, text: str) -> None:
+        # Whatever a job prints, it is no event.
+        _emit(self.keep(text).lstrip(EVENT_PREFIX))
+
+    def keep(self, text: str) -> str:
+        """Write a line to the file only, for what the live screen shows in its own way; give it masked."""
         line = self.mask(text)
         with contextlib.suppress(OSError, ValueError):
             self.file.write(line + "\n")
             self.file.flush()
-        # Whatever a job prints, it is no event.
-        _emit(line.lstrip(EVENT_PREFIX))
+        return line
 
     def progress(self, done: int, total: int) -> None:
         _emit(EVENT_PREFIX + json.dumps({"done": done, "total": total}))
@@ -102,7 +106,7 @@ def execute(task: Task, run_folder: Path, data: Path, jobs: Path) -> Outcome:
         for fetched in run_folder.glob(f"{FETCHED}*"):
             remove_tree(fetched)
         if error is not None:
-            log.say(f"{task.job} ds={task.ds} failed: {error.message}")
+            log.keep(f"{task.job} ds={task.ds} failed: {error.message}")
     outcome = _outcome(task, error, record, started, time.perf_counter() - clock, mask)
     _leave(run_folder, task, outcome, record.body)
     return outcome

@@ -345,3 +345,16 @@ def test_the_history_has_the_run(make_workspace: MakeWorkspace, dsflow: Dsflow) 
     dsflow("run", "t", DS)
     listed = dsflow("runs", "--json").document
     assert "succeeded" in json.dumps(listed)
+
+
+def test_7_1_27_a_notebook_job_needs_nothing_started_beforehand(
+    make_workspace: MakeWorkspace, dsflow: Dsflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSFLOW_RUNTIME", "auto")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///no/such/engine.sock")
+    cell = "from dsflow import job, load_tables\nload_tables()\njob.write(job.sql('SELECT 1 AS x'))"
+    ws = make_workspace({RAW: CSV, "jobs/t/job_specs.yaml": TABLE_JOB, "jobs/t/t.ipynb": notebook(cell)})
+    screen = dsflow("run", "t", DS)
+    assert screen.exit_code == 0, screen
+    assert "(process, no docker: " in screen.err
+    assert rows(ws.root, "fct_meteo") == [(1,)]

@@ -163,7 +163,7 @@ class TestJob:
         assert mistakes(make_workspace, "") == ["version: required key is missing", "kind: required key is missing"]
 
     def test_a_version_from_the_future_is_refused(self, make_workspace: MakeWorkspace) -> None:
-        assert mistakes(make_workspace, "version: 3\nkind: sql\n") == ["version: 3 is not one of 1"]
+        assert mistakes(make_workspace, "version: 3\nkind: sql\n") == ["version: 3 is not 1"]
 
     def test_a_spec_that_is_a_link_out_of_the_workspace_is_refused(
         self, make_workspace: MakeWorkspace, tmp_path: Path

@@ -60,7 +60,7 @@ def _run_pipeline(context: Context, runtime: str) -> list[RunFinished]:
         for ds in SAMPLE_DAYS
         for job in SAMPLE_JOBS
     ]
-    screen = Screen(console, shown_datastore(workspace.datastore))
+    screen = Screen(console, shown_datastore(workspace.datastore), brief=True)
     finished: list[RunFinished] = []
     listeners: list[runner.Listener] = [
         screen,

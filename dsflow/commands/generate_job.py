@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,6 +49,7 @@ def generate_job(
     On a terminal its questions are asked; with --set, -y or elsewhere they are not.
     """
     from dsflow.generate.sources import all_templates, find_template
+    from dsflow.generate.templates import answers_of
 
     known, problems = all_templates(context.workspace, context.settings.templates, fresh=update)
     for problem in problems:
@@ -59,7 +61,14 @@ def generate_job(
     if name is None:
         raise UsageError(f"generate-job {template}: the NAME is missing", f"Usage: {_USAGE}")
     asking = not (given or no_input) and sys.stdin.isatty()
-    order = _order(context, source, name, given, sample, asking=asking)
+    order = _order(context, source, name, sample)
+    if asking and not (force or dry_run) and (context.workspace.jobs / order.job).exists():
+        raise UsageError(
+            f"jobs/{order.job} exists already",
+            "Add --force to replace it, --dry-run to see what would change, or take another name.",
+        )
+    said = _ask(order.spec, name) if asking else dict(_pair(text) for text in given)
+    order = dataclasses.replace(order, answers=answers_of(order.spec, name, said))
     try:
         _make(context, order, dry_run=dry_run, force=force)
     except BrokenPipeError:  # whoever reads our lines has seen enough
@@ -89,25 +98,21 @@ def _description(source: Source) -> str:
         return f"cannot be used: {error.message.splitlines()[0]}"
 
 
-def _order(
-    context: Context, source: Source, name: str, given: Sequence[str], sample: Path | None, *, asking: bool
-) -> Order:
-    from dsflow.generate.templates import Order, answers_of
+def _order(context: Context, source: Source, name: str, sample: Path | None) -> Order:
+    """Give what is to be made, but for the answers: what is wrong with the rest is said before any question."""
+    from dsflow.generate.templates import Order
     from dsflow.partitions import resolve
     from dsflow.specs.load import load_template
     from dsflow.workspace import check_name
 
     check_name(name, "job")
     spec = load_template(source.folder)
-    said = dict(_pair(text) for text in given)
-    if asking:
-        said = _ask(spec, name)
     return Order(
         template=source.folder,
         spec=spec,
         dataset=name,
         ds=resolve("today"),
-        answers=answers_of(spec, name, said),
+        answers={},
         sample=_sample(context, spec, source, sample),
     )
 
@@ -126,8 +131,7 @@ def _ask(spec: TemplateSpec, name: str) -> dict[str, str]:
     for question in spec.template_parameters:
         text, default = question.text or question.name, default_of(question, name)
         if question.type == "boolean":
-            answers[question.name] = "yes" if click.confirm(text, default=bool(default), err=True) else "no"
-            continue
+            text, default = f"{text} (yes or no)", "yes" if default else "no"
         kind = click.Choice(question.choices) if question.type == "choice" else None
         while True:
             said = str(click.prompt(text, default=default, type=kind, err=True))
@@ -183,4 +187,4 @@ def _report(context: Context, made: Draft, done: Sequence[tuple[str, Path]]) -> 
         context.console.line(f"     {what:<16} {path}")
     readme = context.workspace.jobs / made.job / "README.md"
     if readme.is_file():
-        context.console.line(f"\nInstructions:\n\n{readme.read_text('utf-8').rstrip()}")
+        context.console.prose(f"\nInstructions:\n\n{readme.read_text('utf-8').rstrip()}")

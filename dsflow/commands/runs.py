@@ -41,7 +41,8 @@ def runs(
     if context.json:
         context.console.document({"runs": [dataclasses.asdict(record) for record in found]})
     elif found:
-        context.console.table(["run", "job", "ds", "status", "rows", "took", "started"], [_row(r) for r in found])
+        columns = ["run", "job", "ds", "status", "rows", "took"]
+        context.console.table(columns, [_row(r) for r in found], whole={"run", "ds", "status", "took"})
     else:
         filtered = any((job, ds, status, since))
         context.console.note("No run matches." if filtered else "No run yet. `dsflow run JOB DS` makes one.")
@@ -92,7 +93,6 @@ def _row(record: Record) -> list[str]:
         record.status,
         _count(record.rows),
         "" if record.seconds is None else show_seconds(record.seconds),
-        _local(record.started),
     ]
 
 

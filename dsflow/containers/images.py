@@ -174,7 +174,8 @@ def ensure(name: str, surroundings: Surroundings, notify: Notify) -> Image:
         notify(f"The image {name} was built from another version of its files; `dsflow build-images` renews it")
     if image is None:
         raise EnvironmentMissing(
-            f"the image {name} is not on this machine", f"`docker pull {name}`, build it, or use {DEFAULT}."
+            f"the image {name} is not on this machine",
+            f"`docker pull {name}`, build it, use {DEFAULT}, or run without a container: --runtime process.",
         )
     return image
 

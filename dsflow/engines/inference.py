@@ -70,7 +70,9 @@ def infer_schema(path: Path, file_format: str | None = None) -> Inferred:
     if not files:
         wanted = f"no {file_format} file" if file_format else "no csv, json or parquet file"
         raise UsageError(f"{path}: {wanted} there" if path.exists() else f"{path}: there is no such file")
-    file_format = file_format or format_of(files[0]) or "parquet"
+    file_format = file_format or format_of(files[0])
+    if file_format is None:
+        raise UsageError(f"{path}: its name does not tell the format", f"Name it after the path: {', '.join(FORMATS)}.")
     options: dict[str, Any] = {}
     try:
         if file_format == "csv":
@@ -151,7 +153,8 @@ def _query(query: str, file: Path, values: dict[str, Any]) -> Any:
     try:
         return duckdb.connect(config={"autoinstall_known_extensions": False}).execute(query, values)
     except duckdb.Error as error:
-        reason = "; ".join(line.strip() for line in str(error).strip().splitlines()[:3])
+        # What follows the first paragraph is about our query.
+        reason = " ".join(str(error).strip().split("\n\n")[0].split())
         raise UsageError(f"{file}: cannot be read: {reason}", "Name the format, or look at the first lines.") from error
 
 

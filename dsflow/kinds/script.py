@@ -120,12 +120,23 @@ def _end_session(session: int) -> None:
 
 def _failure(work: Work, code: int, lines: list[str]) -> JobFailed:
     name = work.task.main
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
     ending = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     if code > 0 and any(line.startswith("Traceback (most recent call last)") for line in lines):
         place, source = _python_place(work, lines)
-        return JobFailed(said, place=place, source=source, traceback="\n".join(lines))
+        return JobFailed(_python_message(lines), place=place, source=source, traceback="\n".join(lines))
+    said = _last(lines)
     return JobFailed(f"{name} {ending}" + (f": {said}" if said else ""), traceback="\n".join(lines))
+
+
+def _last(lines: list[str]) -> str:
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _python_message(lines: list[str]) -> str:
+    """Give the first line of the exception, which comes after the last frame; a message may have more lines."""
+    frames = [index for index, line in enumerate(lines) if line.startswith('  File "')]
+    after = lines[frames[-1] + 1 :] if frames else []
+    return next((line.strip() for line in after if line and not line[0].isspace()), _last(lines))
 
 
 def _python_place(work: Work, lines: list[str]) -> tuple[str, str]:

@@ -71,7 +71,8 @@ def _sentence(details: Any, model: type[pydantic.BaseModel], shown: str) -> str:
         problem = f"unknown key{did_you_mean(str(place[-1]), _keys_at(model, place[:-1]))}"
     elif kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
-        problem = f"{_got(given)} is not one of {', '.join(allowed)}{did_you_mean(str(given), allowed)}"
+        one_of = f"one of {', '.join(allowed)}" if len(allowed) > 1 else allowed[0]
+        problem = f"{_got(given)} is not {one_of}{did_you_mean(str(given), allowed)}"
     elif kind == "value_error":
         problem = str(context["error"])
     elif kind in _BOUNDS:

@@ -129,6 +129,9 @@ class OutputSpec(Spec):
     kind: Literal["fct", "dim"] = Field(
         default="fct", description="fct: the facts of that ds. dim: a full snapshot per ds."
     )
+    keys: tuple[Line, ...] = Field(
+        default=(), description="The columns that name a row; `dsflow diff` compares rows by them."
+    )
 
 
 class ExpectationSpec(Spec):

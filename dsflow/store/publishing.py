@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import secrets
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -22,22 +23,25 @@ from dsflow.durable import exchange, explained, fsync_folder, fsync_tree, make_f
 from dsflow.errors import DsflowError, JobFailed, PartitionLocked
 from dsflow.model import Manifest, Output, to_json
 from dsflow.store.contents import content_hash, describe, sizes
-from dsflow.store.layout import Layout, label
+from dsflow.store.layout import Layout, Store, label
 from dsflow.store.locks import lock
 from dsflow.store.recovery import (
     ALIVE,
     PENDING,
+    REMOVING,
     REPLACED,
     finish,
     gate,
     pending,
     purge_trash,
+    removing,
     repair,
     repair_at_gate,
     settle,
+    settle_removal,
 )
 
-__all__ = ["Staging", "content_hash", "describe", "repair"]
+__all__ = ["Staging", "content_hash", "describe", "remove", "repair"]
 
 
 class Staging:
@@ -70,6 +74,7 @@ class Staging:
     ) -> None:
         place = (output.store, output.name, output.ds)
         self._layout = datastore
+        self._output = output
         self._run_folder = datastore.run_folder(run_id)
         self._target = datastore.target(*place)
         self._manifest = datastore.manifest(*place)
@@ -129,6 +134,18 @@ class Staging:
             finish(self._layout, self._run_folder, manifest)
             purge_trash(self._layout)
 
+    def take_away(self) -> None:
+        """Take the partition away instead of replacing it; what is not there is no mistake.
+
+        Raises:
+            EnvironmentMissing: the user may not do that.
+        """
+        with explained(self._layout.root):
+            write_text(self._run_folder / REMOVING, to_json(self._output))
+            with contextlib.suppress(FileNotFoundError):
+                self._target.rename(self._run_folder / REPLACED)
+            settle_removal(self._layout, self._run_folder, self._output)
+
     def _put_in_place(self) -> None:
         if not os.path.lexists(self._target):
             self.folder.rename(self._target)
@@ -140,11 +157,13 @@ class Staging:
     def _clean(self) -> None:
         # What fails here is left for the next run or reader to repair; it must not hide why the run ended.
         with contextlib.suppress(OSError, DsflowError):
-            unfinished = pending(self._run_folder)
-            if unfinished is None:
-                remove_tree(self._run_folder)
-            else:  # Stopped inside `publish`.
+            unfinished, removed = pending(self._run_folder), removing(self._run_folder)
+            if unfinished is not None:  # Stopped inside `publish`.
                 self.published = settle(self._layout, self._run_folder, unfinished)
+            elif removed is not None:  # Stopped inside `take_away`.
+                settle_removal(self._layout, self._run_folder, removed)
+            else:
+                remove_tree(self._run_folder)
 
     def _make_run_folder(self) -> None:
         make_folder(self._run_folder.parent)
@@ -153,6 +172,20 @@ class Staging:
         except FileExistsError:
             name = self._run_folder.name
             raise PartitionLocked(f"run {name} is being executed already", "Start a new run.") from None
+
+
+def remove(datastore: Layout, store: Store, name: str, ds: str) -> None:
+    """Take one partition away with its manifest, in one step: whatever happens, it is there whole or gone.
+
+    Its files are in the trash for an hour.
+
+    Raises:
+        PartitionLocked: a run is writing the partition.
+        EnvironmentMissing: the user may not do that.
+    """
+    run_id = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    with Staging(datastore, run_id, Output(store=store, name=name, ds=ds), "prune") as staging:
+        staging.take_away()
 
 
 def _whereabouts() -> str:

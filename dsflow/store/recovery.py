@@ -4,6 +4,9 @@ A publish goes: manifest into the run's staging folder (from here on it is *pend
 version to the trash. The swap is the point of no return: what stopped before it is discarded, what stopped after it is
 finished. Two renames, where the file system cannot exchange, can stop in their middle; that is finished too.
 
+Taking a partition away goes: a note into the run's staging folder, the partition's folder moved there, its manifest
+removed, all to the trash. The move is the point of no return.
+
 A run holds a lock in its staging folder, so a staging folder whose lock is free belongs to a dead run. Whoever takes
 locks of others to repair holds the gate, one at a time; whoever wants to write waits there and so never takes a
 repairer for a writer.
@@ -21,12 +24,13 @@ from pathlib import Path
 
 from dsflow.durable import fsync_folder, make_folder, remove_tree
 from dsflow.errors import DsflowError, PartitionLocked
-from dsflow.model import File, Manifest, from_json
+from dsflow.model import File, Manifest, Output, from_json
 from dsflow.store.contents import describe, there
 from dsflow.store.layout import Layout, Store, label
 from dsflow.store.locks import lock
 
 PENDING = "manifest.json"
+REMOVING = "removing.json"
 REPLACED = "replaced"
 ALIVE = "alive"
 
@@ -99,6 +103,31 @@ def finish(layout: Layout, run_folder: Path, manifest: Manifest) -> None:
     remove_tree(run_folder)
 
 
+def settle_removal(layout: Layout, run_folder: Path, removed: Output) -> bool:
+    """Finish or discard taking a partition away; the caller holds the partition.
+
+    Returns:
+        Whether it is gone.
+    """
+    if not os.path.lexists(run_folder / REPLACED):
+        remove_tree(run_folder)
+        return False
+    place = (removed.store, removed.name, removed.ds)
+    fsync_folder(layout.target(*place).parent)
+    # Without its manifest the partition would still be there for whoever counts manifests.
+    layout.manifest(*place).unlink(missing_ok=True)
+    _to_trash(layout, run_folder)
+    return True
+
+
+def removing(run_folder: Path) -> Output | None:
+    """Give the partition that a run has begun to take away, or None."""
+    try:
+        return from_json(Output, (run_folder / REMOVING).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def pending(run_folder: Path) -> Manifest | None:
     """Give the manifest of a publish that has begun and not ended, or None.
 
@@ -158,13 +187,17 @@ def _run_folders(layout: Layout) -> list[Path]:
 
 
 def _repair_run(layout: Layout, run_folder: Path, own: Path | None) -> str:
-    manifest = pending(run_folder)
-    if manifest is None:
+    manifest, removed = pending(run_folder), removing(run_folder)
+    begun = manifest or removed
+    if begun is None:
         remove_tree(run_folder)
         return f"removed what run {run_folder.name} left unfinished"
-    path = layout.lock(manifest.store, manifest.name, manifest.ds)
-    what = label(manifest.store, manifest.name, manifest.ds)
+    path = layout.lock(begun.store, begun.name, begun.ds)
+    what = label(begun.store, begun.name, begun.ds)
     with contextlib.nullcontext() if path == own else lock(path, "", what):
+        if manifest is None:
+            gone = removed is not None and settle_removal(layout, run_folder, removed)
+            return f"finished taking {what} away" if gone else f"left {what} as it was"
         if settle(layout, run_folder, manifest):
             return f"finished publishing {what} for run {manifest.run_id}"
         return f"discarded what run {manifest.run_id} wrote for {what}"
