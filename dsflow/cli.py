@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,14 +42,23 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "schema": ("dsflow.commands.schema:schema", "Print the JSON schema of a file, for editors"),
     },
     "Run": {
-        "run": ("dsflow.commands.run:run", "Run a job for a date"),
+        "run": ("dsflow.commands.run:run", "Run a job, or several, for a date"),
+        "backfill": ("dsflow.commands.backfill:backfill", "Run jobs for many dates, those that are not fresh"),
+        "mark-fresh": ("dsflow.commands.mark_fresh:mark_fresh", "Accept partitions as they are, running nothing"),
         "build-images": ("dsflow.commands.build_images:build_images", "Build the images that jobs run in"),
     },
     "Look": {
+        "status": ("dsflow.commands.status:status", "Show which dates are fresh, stale, missing or failed"),
+        "ls": ("dsflow.commands.ls:ls", "List jobs, or tables"),
+        "graph": ("dsflow.commands.graph:graph", "Draw the pipeline"),
         "runs": ("dsflow.commands.runs:runs", "List runs, show one, rebuild the history"),
         "logs": ("dsflow.commands.logs:logs", "Print or follow the log of a run"),
         "open": ("dsflow.commands.open:open_page", "Open the page of a run"),
         "tree": ("dsflow.commands.tree:tree", "Show the folders of the datastore"),
+    },
+    "Tables": {
+        "diff": ("dsflow.commands.diff:diff", "Show what changed between two partitions of a table"),
+        "prune": ("dsflow.commands.prune:prune", "Take old partitions away"),
     },
     "Help": {
         "completion": ("dsflow.commands.completion:completion", "Print the completion script for a shell"),

@@ -111,7 +111,9 @@ class Console:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        bar = Progress(*columns, console=RichConsole(stderr=True), transient=True)
+        # Lines go above the bar; but what goes into a file or a pipe must get there.
+        mixed = sys.stdout.isatty()
+        bar = Progress(*columns, console=RichConsole(stderr=True), transient=True, redirect_stdout=mixed)
         bar.add_task(title, total=total)
         bar.start()
         return bar

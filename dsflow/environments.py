@@ -45,15 +45,28 @@ def environment_for(requirements: Sequence[str], notify: Notify) -> Environment:
     Raises:
         EnvironmentMissing: they cannot be installed.
     """
-    wanted = sorted(set(requirements))
-    key = _hash([*wanted, sys.version, sys.prefix, *_installed(_site_packages())])
-    folder = cache.folder() / "environments" / key[:16]
+    wanted, folder = sorted(set(requirements)), _folder(requirements)
     if not (folder / _COMPLETE).exists():
         with cache.one_at_a_time(f"environment-{folder.name}", notify):
             # A folder without the mark is what a killed installation left, or what another one finished meanwhile.
             if not (folder / _COMPLETE).exists():
                 notify(f"Installing {', '.join(wanted)} (once)")
                 _make(folder, wanted)
+    return _made(folder)
+
+
+def known(requirements: Sequence[str]) -> Environment | None:
+    """Give the environment that `environment_for` would, or None where it is not made yet."""
+    folder = _folder(requirements)
+    return _made(folder) if (folder / _COMPLETE).exists() else None
+
+
+def _folder(requirements: Sequence[str]) -> Path:
+    key = _hash([*sorted(set(requirements)), sys.version, sys.prefix, *_installed(_site_packages())])
+    return cache.folder() / "environments" / key[:16]
+
+
+def _made(folder: Path) -> Environment:
     installed = _installed([str(_packages_of(folder)), *_site_packages()])
     return Environment(python=str(folder / "bin" / "python"), lock_hash=_hash(installed))
 

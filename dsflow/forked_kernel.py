@@ -7,38 +7,49 @@ files, locks, handlers, seeds, warnings filters, exit handlers, `__main__` or ev
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import contextvars
-import ctypes
 import faulthandler
 import gc
-import io
-import logging
+import importlib
 import os
-import signal
 import sys
 import time
 import traceback
-import warnings
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import zmq
 from ipykernel.kernelapp import IPKernelApp
+from traitlets.config import Config
 
+from dsflow import forking
 from dsflow.lean import lean
 
-_PR_SET_PDEATHSIG = 1
 _CLOSE_SECONDS = 5.0
-# What libraries that are loaded already want done at the end of every process.
-_EXIT_HANDLERS = {
-    "logging": "shutdown",
-    "multiprocessing.util": "_exit_function",
-    "zmq.sugar.context": "_notice_atexit",
-}
+# No database of past input: kernels of several runs at once would wait for each other.
+# What a kernel loads only when it starts, or runs its first cell.
+_LATE = (
+    "IPython.core.completerlib", "IPython.core.debugger", "IPython.core.oinspect", "IPython.extensions.storemagic",
+    "ipykernel.debugger", "psutil", "pygments.formatters.terminal256", "stack_data", "tornado.platform.asyncio",
+    "tornado.queues",
+)  # fmt: skip
+_SETTINGS = {"HistoryManager": {"enabled": False, "hist_file": ":memory:"}}
+
+
+# The modules of a kernel that was loaded ahead; what this process loaded after them a new kernel would not have.
+_own: frozenset[str] | None = None
+
+
+def load() -> None:
+    """Load what a kernel needs beyond this module, in a process that goes on to load other things before it forks."""
+    global _own
+    if _own is None:
+        for module in _LATE:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module)
+        _own = frozenset(sys.modules)
 
 
 class Forked:
@@ -87,60 +98,58 @@ def fork_kernel(connection_file: Path, cwd: Path, environment: Mapping[str, str]
         The process, and the reading end of a pipe that brings one byte when the kernel listens.
     """
     ready, report = os.pipe()
-    for stream in (sys.stdout, sys.stderr):
-        # Who reads it may be gone.
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    parent = os.getpid()
-    # The collector leaves alone what is loaded by now, and so its pages stay shared.
-    gc.freeze()
-    # A signal between the fork and the child's own handlers would run ours, in the child.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _be_kernel(parent, report, connection_file, cwd, environment, log)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    pid = forking.fork(lambda: _be_kernel(report, connection_file, cwd, environment, log))
     os.close(report)
     return Forked(pid), ready
 
 
-def _be_kernel(
-    parent: int, report: int, connection_file: Path, cwd: Path, environment: Mapping[str, str], log: Path
-) -> NoReturn:
-    """Be a kernel until the end of this process. Never returns into the frames of the parent."""
+def _be_kernel(report: int, connection_file: Path, cwd: Path, environment: Mapping[str, str], log: Path) -> None:
+    """Be a kernel until the end of this process."""
     status = 1
     try:
-        os.setsid()
-        _die_with(parent)
-        _forget_state()
-        _forget_files(report, log)
-        _settle(cwd, environment)
+        forking.forget_state()
+        _take_files(report, log)
+        forking.settle(cwd, environment)
+        _make_way(cwd)
         # An empty context: what the parent keeps in context variables (its event loop) is not the child's.
-        contextvars.Context().run(_serve, parent, report, connection_file)
+        contextvars.Context().run(_serve, report, connection_file)
         status = 0
     except BaseException:
         traceback.print_exc(file=sys.__stderr__)
     finally:
-        # Exit as an interpreter does at its end: wait for threads, run exit handlers, close the job's open files.
-        ctypes.pythonapi.Py_Exit(ctypes.c_int(status))
-    raise AssertionError
+        forking.leave(status)
 
 
-def _serve(parent: int, report: int, connection_file: Path) -> None:
+def _take_files(report: int, log: Path) -> None:
+    """Take nothing as input, and for output the file for what is printed outside of any cell."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    forking.take_files((nothing, output, output), keep=(report, output))
+    # Stays open, for this: a crash of the interpreter tells where it happened.
+    faulthandler.enable(output, all_threads=False)
+
+
+def _make_way(folder: Path) -> None:
+    """Forget modules that are called like one of the job's, unless every kernel has them: its own are found first."""
+    if _own is None:
+        return
+    theirs = {name.removesuffix(".py") for name in os.listdir(folder)}
+    for module in [module for module in sys.modules if module.partition(".")[0] in theirs and module not in _own]:
+        del sys.modules[module]
+
+
+def _serve(report: int, connection_file: Path) -> None:
     asyncio.set_event_loop(asyncio.new_event_loop())
     IPKernelApp.clear_instance()
     sys.argv = ["ipykernel_launcher.py", "-f", str(connection_file)]
-    app: Any = _KernelApp.instance(parent_handle=parent, connection_file=str(connection_file))
-    # No database of past input: kernels of several runs at once would wait for each other.
+    app: Any = _KernelApp.instance(config=Config(_SETTINGS), connection_file=str(connection_file))
     # Nobody debugs a run, and ipykernel loads a whole debugger where there is one.
     with lean("debugpy"):
-        app.initialize(["--HistoryManager.hist_file=:memory:"])
+        app.initialize([])
     gc.enable()
     os.write(report, b"!")
     os.close(report)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+    forking.hear_signals()
     app.start()
     # ipykernel ends its threads in an order in which this one may wait ten seconds for another that is gone.
     app.control_thread.stop()
@@ -148,79 +157,36 @@ def _serve(parent: int, report: int, connection_file: Path) -> None:
 
 
 class _KernelApp(IPKernelApp):
-    """ipykernel's application, which may not drop output that the client is slow to fetch."""
+    """ipykernel's application, which may not drop output that the client is slow to fetch.
+
+    It leaves out what no run needs: options from a command line, and threads that ask whether the parent is there and
+    tell a client that the kernel is. The system and our client know.
+    """
+
+    def parse_command_line(self, argv: list[str] | None = None) -> None:
+        """Take no options."""
+
+    def init_path(self) -> None:
+        """Find modules beside the notebook, after the standard library; under -P, as the shim is, IPython does not."""
+        packages = (n for n, path in enumerate(sys.path) if Path(path).name in ("site-packages", "dist-packages"))
+        sys.path.insert(next(packages, len(sys.path)), "")
+
+    def init_poller(self) -> None:
+        """Leave it to the system to end this process when its parent is gone."""
+
+    def init_heartbeat(self) -> None:
+        """Have none."""
+
+    def init_control(self, context: zmq.Context[Any]) -> None:
+        """Listen to requests to end; without the thread that hands cells out to several shells, as there is one."""
+        super().init_control(context)  # type: ignore[no-untyped-call]
+        self.shell_channel_thread = None
+
+    def log_connection_info(self) -> None:
+        """Remember the ports, and tell nobody: the one client knows them."""
+        names = ("shell", "iopub", "stdin", "hb", "control")
+        self._ports = {name: getattr(self, f"{name}_port") for name in names}
 
     def init_iopub(self, context: zmq.Context[Any]) -> None:
         context.setsockopt(zmq.SNDHWM, 0)
         super().init_iopub(context)  # type: ignore[no-untyped-call]
-
-
-def _die_with(parent: int) -> None:
-    """Have the system kill this process when its parent is gone."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _forget_files(report: int, log: Path) -> None:
-    """Let go of every file of the parent (locks, logs, pipes); what is printed outside of any cell goes into `log`.
-
-    The numbers stay taken, by /dev/null: an object that still thinks it owns one can do no harm to a file of the job.
-    """
-    nothing = os.open(os.devnull, os.O_RDWR)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for number in map(int, os.listdir("/proc/self/fd")):
-        if number not in {0, 1, 2, report, nothing, output}:
-            # The listing's own handle is closed by now.
-            with contextlib.suppress(OSError):
-                os.dup2(nothing, number, inheritable=False)
-    os.dup2(nothing, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    # Stays open, for this: a crash of the interpreter tells where it happened.
-    faulthandler.enable(output, all_threads=False)
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        raw = io.FileIO(number, "wb" if number else "rb", closefd=False)
-        binary = raw if number else io.BufferedReader(raw)
-        stream = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", write_through=True)
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-
-
-def _forget_state() -> None:
-    """Drop what a new interpreter would not have: exit handlers, handlers of signals, logs and warnings, seeds."""
-    atexit._clear()
-    for module, name in _EXIT_HANDLERS.items():
-        if module in sys.modules:
-            atexit.register(getattr(sys.modules[module], name))
-    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
-    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
-    logging.root.handlers.clear()
-    logging.root.setLevel(logging.WARNING)
-    warnings.resetwarnings()
-    for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-        warnings.simplefilter("ignore", category)
-    warnings.filterwarnings("default", category=DeprecationWarning, module="__main__")
-    warnings._processoptions(sys.warnoptions)  # type: ignore[attr-defined]
-    faulthandler.disable()
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
-        with contextlib.suppress(OSError, ValueError):
-            signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed()
-
-
-def _settle(cwd: Path, environment: Mapping[str, str]) -> None:
-    """Take on the job's environment, working directory and import path."""
-    os.environ.clear()
-    os.environ.update(environment)
-    time.tzset()
-    os.chdir(cwd)
-    asked = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    # The first entry is where this process's main module is from. The kernel itself adds the working directory.
-    inherited = sys.path if sys.flags.safe_path else sys.path[1:]
-    package = str(Path(__file__).parents[1])
-    sys.path[:] = dict.fromkeys([*asked, *inherited, package])

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import html
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pygments.formatter import Formatter
+    from pygments.lexer import Lexer
 
 
 def source(text: str, language: str) -> str:
@@ -13,11 +19,21 @@ def source(text: str, language: str) -> str:
         language: What pygments calls it: `sql`, `python`, `sh`; an unknown one is shown without colours.
     """
     from pygments import highlight
+
+    lexer, formatter = load(language)
+    if lexer is None:
+        return f'<div class="highlight"><pre>{html.escape(text)}</pre></div>'
+    return highlight(text, lexer, formatter)
+
+
+@functools.cache
+def load(language: str) -> tuple[Lexer | None, Formatter[str]]:
+    """Give what colours a language, loaded once per process; no lexer for a language that is not known."""
     from pygments.formatters.html import HtmlFormatter
     from pygments.lexers import get_lexer_by_name
     from pygments.util import ClassNotFound
 
     try:
-        return highlight(text, get_lexer_by_name(language, stripnl=False), HtmlFormatter())
+        return get_lexer_by_name(language, stripnl=False), HtmlFormatter()
     except ClassNotFound:
-        return f'<div class="highlight"><pre>{html.escape(text)}</pre></div>'
+        return None, HtmlFormatter()

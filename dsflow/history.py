@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsflow.batches import cut_off
 from dsflow.errors import EnvironmentMissing, UsageError, did_you_mean
-from dsflow.model import Event, RunFinished, RunStarted
-from dsflow.records import RUNNING, Broken, Record, read, record_of, scan, storable
+from dsflow.model import Event
+from dsflow.records import RUNNING, Broken, Record, read, record_of_event, scan, storable
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -74,10 +75,20 @@ class History:
         Raises:
             DsflowError: the database cannot be written.
         """
-        if isinstance(event, RunStarted):
-            self._write([record_of(event.task)], replace=False)
-        elif isinstance(event, RunFinished):
-            self._write([record_of(event.task, event.outcome)], replace=True)
+        record = record_of_event(event)
+        if record is not None:
+            self.record([record])
+
+    def record(self, records: Iterable[Record]) -> None:
+        """Record runs in one transaction; one that has ended replaces what was said of it before.
+
+        Raises:
+            DsflowError: the database cannot be written.
+        """
+        some = list(records)
+        with self._transaction(write=True) as connection:
+            _save(connection, [record for record in some if record.status == RUNNING], replace=False)
+            _save(connection, [record for record in some if record.status != RUNNING], replace=True)
 
     def folder(self, record: Record) -> Path:
         """Give the run folder of a record."""
@@ -154,8 +165,12 @@ class History:
         return Rebuilt(runs=len(records), broken=tuple(found for found in rest if isinstance(found, Broken)))
 
     def _settle(self) -> None:
-        """Correct the rows of runs that are called running but ended without telling this database."""
-        changed = []
+        """Correct the rows of runs that ended without telling this database, and add the runs it never heard of."""
+        changed: list[Record] = []
+        marks = cut_off(self._datastore)
+        if marks:
+            known = {record.run_id for record in self._select()}
+            changed += [found for found in scan(self._datastore, skip=known) if isinstance(found, Record)]
         for record in self._select(_table().c.status == RUNNING):
             try:
                 now = read(self.folder(record))
@@ -164,7 +179,9 @@ class History:
             if now.status != RUNNING:
                 changed.append(now)
         if changed:
-            self._write(changed, replace=True)
+            self.record(changed)
+        for mark in marks:
+            mark.unlink(missing_ok=True)
 
     def _select(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Record]:
         table = _table()
@@ -172,10 +189,6 @@ class History:
         with self._transaction(write=False) as connection:
             rows = connection.execute(newest_first.limit(limit)).mappings().all()
         return [Record(**{**row, "parameters": json.loads(row["parameters"])}) for row in rows]
-
-    def _write(self, records: Iterable[Record], *, replace: bool) -> None:
-        with self._transaction(write=True) as connection:
-            _save(connection, records, replace=replace)
 
     @contextlib.contextmanager
     def _transaction(self, *, write: bool) -> Iterator[sa.Connection]:

@@ -10,6 +10,7 @@ from typing import Any
 from dsflow.engines.contract import Engine
 from dsflow.errors import JobFailed
 from dsflow.model import Input, InputUsed
+from dsflow.store.contents import glance
 from dsflow.store.datastore import Datastore, Partition
 
 # What a run folder holds of inputs that are addresses, while the run goes on.
@@ -30,8 +31,8 @@ _COMPRESSED = {".gz", ".zst"}
 def partitions_of(source: Input, datastore: Datastore) -> list[Partition]:
     """Give the partitions an input stands for, oldest first; none for a path.
 
-    One wanted partition must exist. Of a window, those that exist are taken, and there must be one. With `as_of` it
-    is the newest at or before that ds.
+    One wanted partition must exist. Of a window, those that exist are taken, and there must be one; of the partitions
+    after ds (`later`) those that exist. With `as_of` it is the newest at or before that ds.
 
     Raises:
         JobFailed: there is nothing to read; the message says what exists.
@@ -41,11 +42,14 @@ def partitions_of(source: Input, datastore: Datastore) -> list[Partition]:
     if source.as_of is not None:
         newest = datastore.newest(source.kind, source.target, source.as_of)
         return [newest] if newest else datastore.select(source.kind, source.target, [source.as_of])
-    if len(source.partitions) > 1:
-        there = set(datastore.partitions(source.kind, source.target))
-        found = [ds for ds in source.partitions if ds in there]
-        return datastore.select(source.kind, source.target, found or source.partitions[-1:])
-    return datastore.select(source.kind, source.target, source.partitions)
+    if not _is_window(source):
+        return datastore.select(source.kind, source.target, source.partitions)
+    there = set(datastore.partitions(source.kind, source.target))
+    wanted = source.partitions
+    if len(wanted) > 1:
+        wanted = tuple(ds for ds in wanted if ds in there) or wanted[-1:]
+    late = [ds for ds in source.later if ds in there]
+    return datastore.select(source.kind, source.target, [*wanted, *late])
 
 
 def used(source: Input, partitions: Sequence[Partition]) -> tuple[InputUsed, ...]:
@@ -57,17 +61,32 @@ def used(source: Input, partitions: Sequence[Partition]) -> tuple[InputUsed, ...
 
 def _used(source: Input, partition: Partition) -> InputUsed:
     manifest = partition.manifest
-    size = manifest.bytes if manifest else sum(file.stat().st_size for file in partition.files)
+    seen = None if manifest else glance(partition.folder, deep=partition.store == "raw")
     return InputUsed(
         name=source.name,
         kind=source.kind,
         target=source.target,
         ds=partition.ds,
-        hash=manifest.hash if manifest else None,
+        hash=manifest.hash if manifest else seen and seen.hash,
         rows=manifest.rows if manifest else None,
-        bytes=size,
+        bytes=manifest.bytes if manifest else seen and seen.bytes,
         run_id=manifest.run_id if manifest else None,
     )
+
+
+def stamp(target: str, data: Path, job_folder: Path) -> str | None:
+    """Give what changes with the files at a path: from their sizes and times. None for a URL, and where nothing is."""
+    place = local(target, data).removeprefix("file://")
+    if "://" in place:
+        return None
+    path = job_folder / place
+    try:
+        if path.is_dir():
+            return glance(path, deep=True).hash
+        state = path.stat()
+    except (OSError, ValueError):
+        return None
+    return f"~{state.st_size}-{state.st_mtime_ns}"
 
 
 def location(source: Input, partitions: Sequence[Partition], data: Path) -> str:
@@ -101,8 +120,12 @@ def rows_of(source: Input, partitions: Sequence[Partition], engine: Engine, data
     if not files:
         raise JobFailed(f"input {source.name!r}: {what} has no files", f"Look at {location(source, partitions, data)}.")
     format = source.format or _format(files[0], source)
-    with_ds = source.kind == "table" or len(source.partitions) > 1
+    with_ds = source.kind == "table" or _is_window(source)
     return engine.read(files, format, with_ds=with_ds, options=source.options)
+
+
+def _is_window(source: Input) -> bool:
+    return len(source.partitions) + len(source.later) > 1
 
 
 def _files_at(place: str) -> list[Path]:

@@ -24,10 +24,12 @@ from dsflow.engines.registry import open_engine
 from dsflow.errors import DsflowError, JobFailed, UsageError, did_you_mean
 from dsflow.inputs import location, partitions_of, rows_of, used
 from dsflow.model import Input, InputUsed, Task
-from dsflow.partitions import ds_of, window
+from dsflow.partitions import ds_of, grain_of
 from dsflow.quantities import show_count
 from dsflow.queries import sources_of
+from dsflow.reads import Read, newest_at, partitions_read
 from dsflow.store.datastore import Datastore, Partition
+from dsflow.store.layout import Store
 
 # What the module offers as plain names, taken from the current task.
 ds: str
@@ -114,20 +116,22 @@ def source(name: str) -> str:
 def table(name: str, as_of: str | None = None, window: int | None = None) -> Any:
     """Give the rows of a table of the datastore as the engine's lazy table, with a column `ds`.
 
+    Of facts that is the partition of the run's ds, of a dimension the newest one at or before it.
+
     Args:
         name: The table.
-        as_of: Take the newest partition at or before this ds (a dimension) instead of the run's own.
+        as_of: Take the newest partition at or before this ds, whatever the table's kind.
         window: Take this many partitions up to the run's ds, those that exist.
 
     Raises:
         JobFailed: there is no such table or partition; the message says what exists.
     """
     context = _context()
-    wanted: tuple[str, ...] = (context.task.ds,) if as_of is None else ()
-    if window is not None:
-        if as_of is not None or window < 1:
-            raise UsageError(f"job.table({name!r}): give a window of 1 or more, or as_of, not both")
-        wanted = _window(context, window)
+    if window is not None and (as_of is not None or window < 1):
+        raise UsageError(f"job.table({name!r}): give a window of 1 or more, or as_of, not both")
+    if window is None and as_of is None:
+        as_of = _newest_of_dimension(context, name)
+    wanted = _wanted(context, "table", name, window or 1) if as_of is None else ()
     asked = Input(name=name, kind="table", target=name, format="parquet", partitions=wanted, as_of=as_of)
     partitions = partitions_of(asked, context.datastore)
     _record(context, asked, partitions)
@@ -142,8 +146,9 @@ def tables() -> list[str]:
 def sql(query: str) -> Any:
     """Run a query and give its result as the engine's lazy table.
 
-    Declared inputs are there by their names, any other table of the datastore with all its partitions and a column
-    `ds`, a raw dataset as `raw.NAME` with the run's own partition.
+    Declared inputs are there by their names, any other table of the datastore with a column `ds`: facts with all their
+    partitions, a dimension with the newest at or before the run's ds. A raw dataset is `raw.NAME`, with the run's own
+    partition.
 
     Raises:
         JobFailed: the query is wrong or names a table that is not there.
@@ -186,7 +191,7 @@ def write(data: Any) -> None:
 
 
 def load_tables() -> list[str]:
-    """Make every table of the datastore known to `sql`, with all its partitions and a column `ds`.
+    """Make every table of the datastore known to `sql`, as it is there, and print their names.
 
     A table that cannot be read is reported and stops nobody. Gives the names that can be used.
     """
@@ -215,14 +220,29 @@ def _view_table(context: _Context, name: str) -> tuple[Input, list[Partition]]:
     every = tuple(context.datastore.partitions("table", name))
     if not every:
         raise JobFailed(f"table {name} has no partition yet")
-    asked = Input(name=name, kind="table", target=name, format="parquet", partitions=every)
-    partitions = context.datastore.select("table", name, every)
+    as_of = _newest_of_dimension(context, name)
+    wanted = every if as_of is None else ()
+    asked = Input(name=name, kind="table", target=name, format="parquet", partitions=wanted, as_of=as_of)
+    partitions = partitions_of(asked, context.datastore)
     context.engine.view(name, rows_of(asked, partitions, context.engine, context.data))
     return asked, partitions
 
 
+def _newest_of_dimension(context: _Context, name: str) -> str | None:
+    """Give the last ds that the run may see of a table that holds a snapshot per ds; None for facts."""
+    datastore, task = context.datastore, context.task
+    every = datastore.partitions("table", name)
+    if not every:
+        return None
+    bound = newest_at(_asked(context, "table", name, every[-1], as_of=True), task.ds, task.grain)
+    # Where everything is later than that, the oldest tells what kind of table it is.
+    found = datastore.newest("table", name, bound) or datastore.partition("table", name, every[0])
+    return bound if found and found.manifest and found.manifest.kind == "dim" else None
+
+
 def _view_raw(context: _Context, name: str) -> tuple[Input, list[Partition]]:
-    asked = Input(name=name, kind="raw", target=name.removeprefix("raw."), partitions=(context.task.ds,))
+    target = name.removeprefix("raw.")
+    asked = Input(name=name, kind="raw", target=target, partitions=_wanted(context, "raw", target, 1))
     partitions = partitions_of(asked, context.datastore)
     context.engine.view(name, rows_of(asked, partitions, context.engine, context.data))
     return asked, partitions
@@ -239,8 +259,19 @@ def _declared(context: _Context, name: str) -> Input:
     )
 
 
-def _window(context: _Context, length: int) -> tuple[str, ...]:
-    return window(context.task.ds, length, context.task.grain)
+def _wanted(context: _Context, store: Store, name: str, length: int) -> tuple[str, ...]:
+    """Give the last so many partitions up to the run's; of a dataset with a finer grain all that lie inside those."""
+    task = context.task
+    every = context.datastore.partitions(store, name)
+    asked = _asked(context, store, name, every[-1] if every else task.ds, window=length)
+    return partitions_read(asked, task.ds, task.grain) or (task.ds,)
+
+
+def _asked(context: _Context, store: Store, name: str, example: str, **more: Any) -> Read:
+    """Give what the code asks for, in the grain that a partition shows."""
+    task = context.task
+    own = task.output is not None and (task.output.store, task.output.name) == (store, name)
+    return Read(name=name, store=store, dataset=name, grain=grain_of(example) or task.grain, own=own, **more)
 
 
 def _sink(context: _Context) -> Path:

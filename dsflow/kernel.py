@@ -25,7 +25,7 @@ from typing import Any, cast
 
 import zmq
 from jupyter_client.asynchronous.client import AsyncKernelClient
-from jupyter_client.kernelspec import NoSuchKernel
+from jupyter_client.kernelspec import KernelSpec, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_core.utils import ensure_async, run_sync
@@ -144,10 +144,12 @@ class Kernel:
         return f"exit code {code}"
 
     def last_words(self) -> str:
-        """Give the end of what it printed past its cells, such as the report of a crashed interpreter."""
+        """Give the report of a crashed interpreter, or the end of what else it printed past its cells."""
         with contextlib.suppress(OSError):
             lines = (self._folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-            return "\n".join(lines[-_LAST_LINES:])
+            crashes = [number for number, line in enumerate(lines) if line.startswith("Fatal Python error")]
+            first = crashes[-1] if crashes else max(0, len(lines) - _LAST_LINES)
+            return "\n".join(lines[first : first + _LAST_LINES])
         return ""
 
     def _await_report(self, ready: int) -> None:
@@ -168,6 +170,11 @@ class Kernel:
 
     def _ended_within(self, seconds: float) -> bool:
         deadline, pause = time.monotonic() + seconds, 0.0005
+        if self._running() and sys.platform == "linux":
+            # Readable when the process has ended; it is not reaped yet, so the number is still its own.
+            number = os.pidfd_open(self.pid)
+            select.select([number], [], [], seconds)
+            os.close(number)
         while self._running():
             if time.monotonic() > deadline:
                 return False
@@ -219,10 +226,10 @@ def _private_folder() -> Path:
 def _launch(manager: AsyncKernelManager, cwd: Path, environment: Mapping[str, str], log: Path) -> int | None:
     """Start the process; give the pipe on which a forked kernel reports that it is ready."""
     if manager.kernel_name == PYTHON and fork_is_safe():
+        manager._kernel_spec = KernelSpec(display_name="Python 3", language="python")
         manager.write_connection_file()
         process, ready = fork_kernel(Path(manager.connection_file), cwd, environment, log)
-        spec = manager.kernel_spec
-        provisioner = LocalProvisioner(kernel_id="forked", kernel_spec=spec, parent=manager)
+        provisioner = LocalProvisioner(kernel_id="forked", kernel_spec=manager.kernel_spec, parent=manager)
         provisioner.process, provisioner.pid, provisioner.pgid = cast(Any, process), process.pid, process.pid
         provisioner.connection_info = manager.get_connection_info()
         manager.provisioner = provisioner

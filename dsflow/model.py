@@ -38,7 +38,8 @@ class Input:
     """One declared source of a task, resolved for its partition.
 
     `kind` says what `target` is: the name of a table, of a raw dataset, or a path or URL. `partitions` are the
-    ds values wanted, oldest first; with `as_of` it is the newest partition at or before that ds instead.
+    ds values wanted, oldest first; with `as_of` it is the newest partition at or before that ds instead. Of `later`,
+    partitions after the task's ds, those are read that exist.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Input:
     target: str
     format: str | None = None
     partitions: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
     as_of: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 

@@ -26,6 +26,12 @@ _STYLES_OFF = {22: "bold", 23: "italic", 24: "underline"}
 _GROUNDS = {3: ("fg", 0), 4: ("bg", 0), 9: ("fg", 8), 10: ("bg", 8)}
 
 
+def load() -> None:
+    """Load what every page needs, in a process that will be forked."""
+    highlighting.load("python")
+    _markdown_parser()
+
+
 def fragment(notebook: Mapping[str, Any]) -> str:
     """Give a notebook's cells with their outputs; the cell that failed has the anchor `failed`.
 

@@ -59,7 +59,7 @@ def parameters_cell(path: Path, where: str) -> str | None:
         # Without jupytext: this happens before every start, and needs no more than the headers of the cells.
         text = _text(path, where)
         parse(text, where)
-        return next((source for tags, source in _percent_cells(text) if PARAMETERS_TAG in tags), None)
+        return next((source for tags, source in percent_cells(text) if PARAMETERS_TAG in tags), None)
     for cell in read_notebook(path, where)["cells"]:
         metadata = cell.get("metadata")
         tags = metadata.get("tags") if isinstance(metadata, dict) else None
@@ -95,7 +95,8 @@ def parse(source: str, where: str) -> ast.Module:
     return tree
 
 
-def _percent_cells(text: str) -> list[tuple[list[Any], str]]:
+def percent_cells(text: str) -> list[tuple[list[Any], str]]:
+    """Give the tags and the source of each cell of a text in percent format; markdown stays a comment."""
     cells: list[tuple[list[Any], list[str]]] = [([], [])]
     for line in text.splitlines():
         start = _CELL.fullmatch(line)

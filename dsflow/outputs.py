@@ -6,13 +6,14 @@ import dataclasses
 import datetime as dt
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dsflow import quality
 from dsflow.engines.contract import Engine, Preview
-from dsflow.engines.registry import open_engine
+from dsflow.engines.registry import open_engine, prepare
 from dsflow.errors import JobFailed
-from dsflow.model import Column, File, InputUsed, Manifest, Output, Published, Task
+from dsflow.model import Check, Column, File, InputUsed, Manifest, Output, Published, Task
 from dsflow.store.datastore import Datastore, Partition
 from dsflow.store.publishing import Staging, content_hash, describe
 
@@ -21,10 +22,55 @@ _PREVIEW_ROWS = 20
 _MARKERS = ("_SUCCESS", "_committed_", "_started_", ".crc", "._SUCCESS")
 
 
+def load(task: Task) -> None:
+    """Load what `publish` will need for a task, in a process that will be forked."""
+    assert task.output is not None
+    if task.output.store == "table":
+        prepare(task.engine)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """What is staged for a table and fit to be published."""
+
+    files: tuple[File, ...]
+    columns: tuple[Column, ...]
+    checks: tuple[Check, ...]
+    preview: Preview
+
+
+def examine(task: Task, folder: Path, engine: Engine) -> Examined:
+    """Name, count, check and describe what a job staged for a table; rows that are to be dropped are dropped.
+
+    Args:
+        task: The task.
+        folder: Its staging folder.
+        engine: A session to do it with.
+
+    Raises:
+        JobFailed: nothing was staged, or files that do not belong into a table.
+        ExpectationFailed: staged rows broke an expectation.
+    """
+    assert task.output is not None
+    staged = _table_files(folder, task.run_id, task.output.name)
+    inspection = engine.inspect(staged)
+    checks = quality.judge(engine, staged, task.expectations)
+    files = quality.drop(engine, staged, checks, folder, task.run_id)
+    if files != staged or any(check.action == "drop" and check.violations for check in checks):
+        inspection = engine.inspect(files)
+    counted = {file.name: rows for file, rows in zip(files, inspection.rows, strict=True)}
+    return Examined(
+        files=tuple(dataclasses.replace(file, rows=counted[file.name]) for file in describe(folder)),
+        columns=inspection.columns,
+        checks=checks,
+        preview=engine.preview(files, _PREVIEW_ROWS),
+    )
+
+
 def publish(
-    task: Task, staging: Staging, datastore: Datastore, inputs: Sequence[InputUsed]
+    task: Task, staging: Staging, datastore: Datastore, inputs: Sequence[InputUsed], examined: Examined | None = None
 ) -> tuple[Published, Preview | None]:
-    """Check what a job staged and swap it into place.
+    """Check what a job staged, unless that is done, and swap it into place.
 
     Gives the published partition and, for a table, its first rows.
 
@@ -41,31 +87,20 @@ def publish(
             raise JobFailed(f"the job wrote no file for raw/{output.name}", "Write into the folder given as sink.")
         staging.publish(manifest)
         return Published(manifest=manifest), None
-    engine = open_engine(task.engine, threads=task.limits.cpus, memory=task.limits.memory)
-    try:
-        manifest, preview = _checked_table(task, output, staging.folder, engine, inputs)
-    finally:
-        engine.close()
+    if examined is None:
+        engine = open_engine(task.engine, threads=task.limits.cpus, memory=task.limits.memory)
+        try:
+            examined = examine(task, staging.folder, engine)
+        finally:
+            engine.close()
+    manifest = _manifest(task, output, examined.files, inputs)
+    manifest = dataclasses.replace(manifest, columns=examined.columns, checks=examined.checks)
     previous = _previous(datastore, output)
     staging.publish(manifest)
     old = previous.manifest if previous else None
-    changes = _schema_changes(old.columns, manifest.columns) if old else ()
-    return Published(manifest=manifest, schema_changes=changes, previous_ds=old.ds if old else None), preview
-
-
-def _checked_table(
-    task: Task, output: Output, folder: Path, engine: Engine, inputs: Sequence[InputUsed]
-) -> tuple[Manifest, Preview]:
-    files = _table_files(folder, task.run_id, output.name)
-    engine.inspect(files)
-    checks = quality.judge(engine, files, task.expectations)
-    files = quality.drop(engine, files, checks, folder, task.run_id)
-    inspection = engine.inspect(files)
-    counted = {file.name: rows for file, rows in zip(files, inspection.rows, strict=True)}
-    described = tuple(dataclasses.replace(file, rows=counted[file.name]) for file in describe(folder))
-    manifest = _manifest(task, output, described, inputs)
-    manifest = dataclasses.replace(manifest, columns=inspection.columns, checks=checks)
-    return manifest, engine.preview(files, _PREVIEW_ROWS)
+    changes = schema_changes(old.columns, manifest.columns) if old else ()
+    published = Published(manifest=manifest, schema_changes=changes, previous_ds=old.ds if old else None)
+    return published, examined.preview
 
 
 def _table_files(folder: Path, run_id: str, table: str) -> list[Path]:
@@ -115,7 +150,8 @@ def _previous(datastore: Datastore, output: Output) -> Partition | None:
     return datastore.partition("table", output.name, earlier[-1] if earlier else output.ds)
 
 
-def _schema_changes(old: Sequence[Column], new: Sequence[Column]) -> tuple[str, ...]:
+def schema_changes(old: Sequence[Column], new: Sequence[Column]) -> tuple[str, ...]:
+    """Give what differs between two lists of columns, for a person: removed, added, changed."""
     before = {column.name: column.type for column in old}
     after = {column.name: column.type for column in new}
     removed = [f"- {name} {type_}" for name, type_ in before.items() if name not in after]

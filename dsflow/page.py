@@ -5,16 +5,20 @@ It asks the network for nothing. Everything but the body, which a kind of job ma
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dsflow.durable import write_text
 from dsflow.masking import MASK, is_secret
 from dsflow.model import Check, InputUsed, Outcome, Task
 from dsflow.quantities import show_bytes, show_seconds
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _LOG_BYTES = 2_000_000
 _ALWAYS_THERE = ("task.json", "outcome.json")
@@ -52,6 +56,22 @@ def render(task: Task, outcome: Outcome, body: str, log: str, *, documents: Sequ
         log: What the run printed.
         documents: The names of the files beside the page that it links to.
     """
+    return load().render(
+        task=task,
+        outcome=outcome,
+        facts=_facts(task),
+        parameters=_parameters(task),
+        body=body,
+        # Charts bring scripts of their own. A page without such a body runs none at all.
+        scripts="'unsafe-inline'" if "<script" in body.lower() else "'none'",
+        log=plain(log),
+        documents=documents,
+    )
+
+
+@functools.cache
+def load() -> Template:
+    """Give the page's template, compiled once per process."""
     from dsflow.rendering import trusted
 
     environment = trusted(Path(__file__).parent)
@@ -65,17 +85,7 @@ def render(task: Task, outcome: Outcome, body: str, log: str, *, documents: Sequ
         origin=_origin,
         plain=plain,
     )
-    return environment.get_template("page.html").render(
-        task=task,
-        outcome=outcome,
-        facts=_facts(task),
-        parameters=_parameters(task),
-        body=body,
-        # Charts bring scripts of their own. A page without such a body runs none at all.
-        scripts="'unsafe-inline'" if "<script" in body.lower() else "'none'",
-        log=plain(log),
-        documents=documents,
-    )
+    return environment.get_template("page.html")
 
 
 def preview_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -21,6 +21,9 @@ _FORMS: dict[Grain, tuple[str, str]] = {
     "week": (r"\d{4}-W\d{2}", "2026-W47"),
     "month": (r"\d{4}-\d{2}", "2026-11"),
 }
+_UNITS = {"hour": dt.timedelta(hours=1), "day": dt.timedelta(days=1), "week": dt.timedelta(weeks=1)}
+# More than a hundred years of hours: whoever asks for that has mistyped a date.
+_MOST = 1_000_000
 
 
 @functools.lru_cache(maxsize=50_000)
@@ -70,8 +73,7 @@ def shift(ds: str, steps: int, grain: Grain = "day") -> str:
         if grain == "month":
             months = start.year * 12 + start.month - 1 + steps
             return ds_of(dt.datetime(months // 12, months % 12 + 1, 1), grain)
-        unit = {"hour": dt.timedelta(hours=1), "day": dt.timedelta(days=1), "week": dt.timedelta(weeks=1)}[grain]
-        return ds_of(start + steps * unit, grain)
+        return ds_of(start + steps * _UNITS[grain], grain)
     except (ValueError, OverflowError):
         raise UsageError(f"{ds} moved by {steps} {grain}s is outside the calendar") from None
 
@@ -167,8 +169,14 @@ def _grain_of(ds: str) -> Grain:
 
 def _run(ds: str, end: dt.datetime, grain: Grain) -> tuple[str, ...]:
     """Give the partitions from one on that begin before a moment."""
-    found = []
-    while start_of(ds, grain) < end:
-        found.append(ds)
-        ds = shift(ds, 1, grain)
+    found: list[str] = []
+    moment = start_of(ds, grain)
+    while moment < end:
+        if len(found) == _MOST:
+            raise UsageError(f"from ds={ds} on there are more than {_MOST:,} {grain}s", "Ask for less at a time.")
+        found.append(ds_of(moment, grain))
+        try:
+            moment = end_of(found[-1], grain) if grain == "month" else moment + _UNITS[grain]
+        except OverflowError:  # the last week of the calendar
+            break
     return tuple(found)

@@ -1,18 +1,20 @@
-"""From what a person asked for to a step that can be executed: the spec read, the task made, the runtime chosen."""
+"""From what a person asked for to a task that can be run: the spec read, the task made, the runtime chosen."""
 
 from __future__ import annotations
 
 import dataclasses
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dsflow import tasks
 from dsflow.errors import EnvironmentMissing, UsageError
+from dsflow.freshness import needs_of
 from dsflow.model import Task
 from dsflow.parameters import parse_given
-from dsflow.runner import Step
-from dsflow.runtimes.contract import Folders, Needs, Runtime
+from dsflow.runner import Assignment
+from dsflow.runtimes.contract import Folders, Runtime
 from dsflow.runtimes.registry import choose
 from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job
 from dsflow.workspace import Workspace
@@ -20,9 +22,9 @@ from dsflow.workspace import Workspace
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """A step, where it will run and why there."""
+    """A task to run, where it will run and why there."""
 
-    step: Step
+    assignment: Assignment
     runtime: Runtime
     reason: str
     folders: Folders
@@ -54,24 +56,24 @@ def prepare(
         EnvironmentMissing: the runtime cannot run tasks here, or the port is taken.
     """
     spec = load_job(workspace, job)
-    step = _step(workspace, settings, spec, arguments, params, port)
+    assignment = _assignment(workspace, settings, spec, arguments, params, port)
     where, reason = choose(runtime or spec.run.runtime or settings.runtime)
     return Chosen(
-        step=step,
+        assignment=assignment,
         runtime=where,
         reason=reason,
         folders=Folders(jobs=workspace.jobs, datastore=workspace.datastore.resolve()),
     )
 
 
-def _step(
+def _assignment(
     workspace: Workspace,
     settings: WorkspaceSpec,
     spec: JobSpec,
     arguments: Sequence[str],
     params: Sequence[str],
     port: int | None,
-) -> Step:
+) -> Assignment:
     if not spec.legacy and len(arguments) > 1:
         raise UsageError(
             f"{spec.name} takes one date, and {len(arguments)} arguments were given: {' '.join(arguments)}",
@@ -80,10 +82,15 @@ def _step(
     ds = None if spec.legacy or not arguments else arguments[0]
     positional = arguments if spec.legacy else ()
     task, secrets = tasks.make_task(workspace, spec, ds, parse_given(params), positional)
-    return Step(
-        task=_with_port(task, port),
+    return assignment_of(_with_port(task, port), secrets, spec, settings)
+
+
+def assignment_of(task: Task, secrets: Mapping[str, Any], spec: JobSpec, settings: WorkspaceSpec) -> Assignment:
+    """Give a task together with what its job's spec says of how to run it."""
+    return Assignment(
+        task=task,
         secrets=secrets,
-        needs=Needs(image=spec.run.image or settings.image, requirements=tuple(spec.run.requirements)),
+        needs=needs_of(spec, settings),
         retries=spec.run.retries,
         pass_environment=tuple(spec.run.environment),
     )

@@ -55,6 +55,15 @@ def check_condition(sql: str, dialect: str, where: str) -> None:
         raise UsageError(f"{where}: expected one SQL condition, such as `rain >= 0`")
 
 
+def canonical(sql: str, dialect: str) -> str | None:
+    """Give a query's tree as text, without comments and formatting, or None where it cannot be parsed."""
+    try:
+        statements = _parsed(sql, dialect, "query")
+        return ";\n".join(statement.sql(dialect, comments=False) for statement in statements)
+    except (UsageError, ValueError, RecursionError):
+        return None
+
+
 def _parsed(sql: str, dialect: str, where: str, into: type[exp.Expr] | None = None) -> list[exp.Expr]:
     from sqlglot.dialects.dialect import Dialect
     from sqlglot.errors import ErrorLevel, ParseError, TokenError

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dsflow.masking import is_secret
-from dsflow.model import Outcome, Task, from_json
+from dsflow.model import Event, Outcome, RunFinished, RunStarted, Task, from_json
 
 RUNNING = "running"
 _ENDED_SILENTLY = "ended without an outcome"
@@ -79,6 +79,13 @@ def record_of(task: Task, outcome: Outcome | None = None) -> Record:
     return record if outcome is None else _ended(record, outcome)
 
 
+def record_of_event(event: Event) -> Record | None:
+    """Give what an event says about a run: that it has started, or how it ended; None where it says neither."""
+    if isinstance(event, RunStarted):
+        return record_of(event.task)
+    return record_of(event.task, event.outcome) if isinstance(event, RunFinished) else None
+
+
 def _ended(record: Record, outcome: Outcome) -> Record:
     counts = [published.manifest.rows for published in outcome.outputs]
     known = [count for count in counts if count is not None]
@@ -115,6 +122,15 @@ def read(folder: Path) -> Record:
     if record.status == RUNNING and _age(record) > longest:
         return dataclasses.replace(record, status="failed", error=_ENDED_SILENTLY)
     return record
+
+
+def parameters_of(datastore: Path, job: str, ds: str, run_id: str) -> dict[str, Any] | None:
+    """Give the parameters of a run by its folder, secret ones left out; None where that is gone or damaged."""
+    try:
+        text = (datastore / "job_runs" / job / f"ds={ds}" / run_id / "task.json").read_text("utf-8")
+        return dict(from_json(Task, text).parameters)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
 
 
 def scan(datastore: Path, skip: Container[str] = ()) -> Iterator[Record | Broken]:

@@ -7,14 +7,16 @@ renders once renders always, in any thread.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import traceback
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateSyntaxError, nodes
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateSyntaxError, nodes
 from jinja2.exceptions import SecurityError, TemplateError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
@@ -25,6 +27,8 @@ from dsflow.errors import DsflowError, UsageError, did_you_mean
 LARGEST_TEXT = 1_000_000
 # Each becomes some 10 kB of compiled code.
 _MOST_MARKS = 10_000
+# A text with more braces is compiled each time, or a few of them would fill the memory.
+_MOST_KEPT = 500
 _BUDGET = 2_000_000
 _MOST_BITS = 4_000
 
@@ -95,15 +99,23 @@ def trusted(folder: Path) -> Environment:
 
 def _render(text: str, values: Mapping[str, Any]) -> str:
     environment = _Sandbox()
-    tree = _Guard(environment).visit(environment.parse(text))
+    compiled = _compiled if text.count("{") <= _MOST_KEPT else _compiled.__wrapped__
+    template = Template.from_code(environment, compiled(text), environment.make_globals(None))
     pieces: list[str] = []
     size = 0
-    for piece in environment.from_string(tree).generate(dict(values)):
+    for piece in template.generate(dict(values)):
         size += len(piece)
         if size > LARGEST_TEXT:
             raise _TooMuch("the result is larger than 1 MB")
         pieces.append(piece)
     return "".join(pieces)
+
+
+# A plan renders the same few texts for many dates.
+@functools.lru_cache(maxsize=16)
+def _compiled(text: str) -> types.CodeType:
+    environment = _Sandbox()
+    return environment.compile(_Guard(environment).visit(environment.parse(text)))
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):

@@ -13,8 +13,8 @@ from functools import partial
 
 from dsflow.errors import PartitionLocked, UsageError, did_you_mean
 from dsflow.partitions import ds_of, grain_of, start_of
-from dsflow.store.contents import plain_files
 from dsflow.store.datastore import Datastore
+from dsflow.store.index import Index
 from dsflow.store.layout import Store
 from dsflow.store.publishing import remove
 from dsflow.store.recovery import purge_trash
@@ -88,11 +88,10 @@ def sort_out(partitions: Iterable[str], rules: Sequence[Rule]) -> dict[str, tupl
 
 def plan(datastore: Datastore, store: Store, name: str, rules: Sequence[Rule]) -> Pruning:
     """Say what the rules mean for a table or a raw dataset; nothing is touched."""
-    partitions = datastore.partitions(store, name)
-    stays = sort_out(partitions, rules)
-    goes = tuple(ds for ds in partitions if ds not in stays)
-    size = sum(_bytes(datastore, store, name, ds) for ds in goes)
-    return Pruning(store, name, stays, goes, size)
+    entries = Index(datastore).entries(store, name)
+    stays = sort_out(entries, rules)
+    goes = tuple(ds for ds in entries if ds not in stays)
+    return Pruning(store, name, stays, goes, sum(entries[ds].bytes for ds in goes))
 
 
 def carry_out(datastore: Datastore, prunings: Iterable[Pruning]) -> list[PartitionLocked]:
@@ -115,8 +114,3 @@ def carry_out(datastore: Datastore, prunings: Iterable[Pruning]) -> list[Partiti
 def _start(ds: str) -> dt.datetime | None:
     grain = grain_of(ds)
     return start_of(ds, grain) if grain else None
-
-
-def _bytes(datastore: Datastore, store: Store, name: str, ds: str) -> int:
-    files = plain_files(datastore.target(store, name, ds), deep=True)
-    return sum(file.stat().st_size for file in files)

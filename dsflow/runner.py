@@ -1,6 +1,7 @@
 """Executes tasks in a runtime: prepares the run folder, starts the shim, passes its lines on, reads its outcome.
 
-It prints nothing and knows no history; it emits events (`dsflow.model.Event`) to whoever listens.
+It prints nothing and knows no history; it emits events (`dsflow.model.Event`) to whoever listens. Which task runs when
+is the caller's choice: one after the other with `execute`, or many at once from threads, as the scheduler does.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from dsflow import __version__, durable, model
 from dsflow.errors import DsflowError, EnvironmentMissing, ExpectationFailed, Interrupted, UsageError
+from dsflow.interruption import Interruption
 from dsflow.model import (
     EVENT_PREFIX,
     Event,
@@ -36,17 +37,20 @@ from dsflow.model import (
     Status,
     Task,
 )
-from dsflow.runtimes.contract import Ending, Folders, Needs, Place, Running, Runtime
+from dsflow.runtimes.contract import Ending, Folders, Needs, Place, Running, Runtime, identity
 
 Listener = Callable[[Event], None]
 
 # The shim keeps the timeout itself; this much later the host no longer waits for it.
 _GRACE_SECONDS = 30
+# Before the second attempt; doubled for each further one, up to the longest.
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
 _NEVER_RETRIED = {error.exit_code for error in (UsageError, ExpectationFailed, EnvironmentMissing, Interrupted)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class Assignment:
     """A task with what its run needs beside it.
 
     Attributes:
@@ -70,76 +74,200 @@ def new_run_id(now: dt.datetime | None = None) -> str:
     return f"{moment:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
-def execute(
-    steps: Sequence[Step], runtime: Runtime, reason: str, folders: Folders, listeners: Sequence[Listener]
-) -> list[Outcome]:
-    """Run the steps one after the other; after a failure the others do not start.
+def pause_before_retry(outcome: Outcome, attempt: int, retries: int) -> float | None:
+    """Give the seconds to wait before a task is tried again, or None where that makes no sense.
 
     Args:
-        steps: What to run, in order.
+        outcome: How the last attempt ended.
+        attempt: Which one that was, counted from 1.
+        retries: How many may follow the first.
+    """
+    if outcome or outcome.exit_code in _NEVER_RETRIED or attempt > retries:
+        return None
+    return float(min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (attempt - 1)))
+
+
+def execute(
+    assignments: Sequence[Assignment], runtime: Runtime, reason: str, folders: Folders, listeners: Sequence[Listener]
+) -> list[Outcome]:
+    """Run tasks one after the other; after a failure the others do not start.
+
+    Args:
+        assignments: What to run, in order.
         runtime: Where.
         reason: Why there; recorded.
         folders: Where jobs and data are.
         listeners: Called with every event, in order. Their errors become notices and stop nothing.
 
     Returns:
-        The outcome of each step that ran (the last attempt's).
+        The outcome of each task that ran (the last attempt's).
     """
-    emit = _Emitter(listeners)
+    runner = Runner(runtime, reason, folders, Emitter(listeners))
+    interruption = Interruption()
+    interruption.tell(runner.stop)
     outcomes: list[Outcome] = []
-    for step in steps:
-        outcomes.append(_with_retries(step, runtime, reason, folders, emit))
-        if not outcomes[-1]:
-            break
+    runner.expect(len(assignments))
+    with interruption.listening(), contextlib.closing(runner):
+        for assignment in assignments:
+            outcomes.append(_with_retries(assignment, runner, interruption))
+            if not outcomes[-1]:
+                break
     return outcomes
 
 
 def exit_code_of(outcomes: Sequence[Outcome]) -> int:
-    """Give the exit code of several outcomes: that of the first failed one, or 0."""
-    return next((outcome.exit_code for outcome in outcomes if not outcome), 0)
+    """Give the exit code of several outcomes: 130 where the user interrupted, else that of the first failure, or 0."""
+    if any(outcome.exit_code == Interrupted.exit_code for outcome in outcomes):
+        return Interrupted.exit_code
+    failed = sorted((o for o in outcomes if not o), key=lambda outcome: outcome.status is Status.ABORTED)
+    return failed[0].exit_code if failed else 0
 
 
-class _Emitter:
+class Emitter:
+    """Passes events on to listeners, one at a time, whichever thread they come from."""
+
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self._listeners = list(listeners)
+        self._lock = threading.RLock()
 
     def __call__(self, event: Event) -> None:
-        for listener in list(self._listeners):
-            try:
-                listener(event)
-            except (DsflowError, OSError) as error:
-                # A history that cannot be written, or a screen that is gone, must not cost a run.
-                self._listeners.remove(listener)
-                self(Notice(text=f"warning: {error}"))
+        """Call every listener; one that fails is dropped, after saying so."""
+        with self._lock:
+            for listener in list(self._listeners):
+                try:
+                    listener(event)
+                except (DsflowError, OSError) as error:
+                    # A history that cannot be written, or a screen that is gone, must not cost a run.
+                    self._listeners.remove(listener)
+                    self(Notice(text=f"warning: {error}"))
 
 
-def _with_retries(step: Step, runtime: Runtime, reason: str, folders: Folders, emit: Listener) -> Outcome:
-    outcome = _run(step, step.task, runtime, reason, folders, emit)
-    for attempt in range(1, step.retries + 1):
-        if outcome or outcome.exit_code in _NEVER_RETRIED:
+def _with_retries(assignment: Assignment, runner: Runner, interruption: Interruption) -> Outcome:
+    attempt = 1
+    outcome = runner.run(assignment)
+    while (pause := pause_before_retry(outcome, attempt, assignment.retries)) is not None:
+        runner.emit(Notice(text=f"retry {attempt} of {assignment.retries} in {pause:g} s"))
+        if interruption.asked.wait(pause):
             break
-        emit(Notice(text=f"retry {attempt} of {step.retries}"))
-        again = dataclasses.replace(step.task, run_id=new_run_id())
-        outcome = _run(step, again, runtime, reason, folders, emit)
+        attempt += 1
+        outcome = runner.run(assignment, attempt)
     return outcome
 
 
-def _run(step: Step, task: Task, runtime: Runtime, reason: str, folders: Folders, emit: Listener) -> Outcome:
-    place = runtime.prepare(step.needs, folders, lambda line: emit(Notice(text=line)))
-    task = dataclasses.replace(task, facts=_facts(runtime, reason, place, folders))
-    run_folder = folders.datastore / task.folder
-    _make_run_folder(run_folder, task)
-    started = dt.datetime.now(dt.UTC)
-    running = runtime.start(task, place, folders, _environment(step))
-    with _interruptible(running, task, emit) as asked:
-        # The shim is on its way already: slow listeners (a database to open) cost nothing.
-        emit(RunStarted(task=task))
-        for line in running.lines():
-            emit(_event(task, line))
-        ending = running.wait()
-    outcome = _read_outcome(run_folder, task, started, ending, asked.is_set())
-    emit(RunFinished(task=task, outcome=outcome))
-    return outcome
+class Runner:
+    """Runs tasks in one runtime, from one thread or from several.
+
+    Args:
+        runtime: Where.
+        reason: Why there; recorded.
+        folders: Where jobs and data are.
+        emit: Told what happens.
+    """
+
+    def __init__(self, runtime: Runtime, reason: str, folders: Folders, emit: Emitter) -> None:
+        self.emit = emit
+        self._runtime = runtime
+        self._reason = reason
+        self._folders = folders
+        self._lock = threading.Lock()
+        self._places: dict[Needs, Place] = {}
+        self._running: list[Running] = []
+        self._asked = False
+        self._common: model.Facts | None = None
+
+    def expect(self, tasks: int) -> None:
+        """Let the runtime know that so many tasks will come."""
+        self._runtime.expect(tasks)
+
+    def close(self) -> None:
+        """Let the runtime end what it keeps ready."""
+        self._runtime.close()
+
+    def stop(self, kill: bool) -> None:
+        """Ask everything that runs, and whatever is just starting, to save and end; with `kill`, end it at once."""
+        with self._lock:
+            self._asked = True
+            running = list(self._running)
+        for each in running:
+            each.stop(kill=kill)
+        self.emit(Notice(text="killing the run" if kill else "stopping the run; Ctrl-C again kills it"))
+
+    def run(self, assignment: Assignment, attempt: int = 1) -> Outcome:
+        """Run a task once, to its end.
+
+        Args:
+            assignment: The task.
+            attempt: Which attempt it is, counted from 1; each has a run id of its own.
+
+        Raises:
+            DsflowError: it could not be started at all.
+        """
+        task = assignment.task
+        if attempt > 1:
+            task = dataclasses.replace(task, run_id=new_run_id())
+        place = self._place(assignment.needs)
+        made_with = task.fingerprint
+        if made_with is not None:
+            made_with = dataclasses.replace(made_with, place=identity(self._runtime.name, place))
+        task = dataclasses.replace(task, facts=self._facts(place), fingerprint=made_with)
+        run_folder = self._folders.datastore / task.folder
+        _make_run_folder(run_folder, task)
+        started = dt.datetime.now(dt.UTC)
+        running = self._runtime.start(task, place, self._folders, _environment(assignment))
+        with self._watched(running, task):
+            # The shim is on its way already: slow listeners (a database to open) cost nothing.
+            self.emit(RunStarted(task=task))
+            for line in running.lines():
+                self.emit(_event(task, line))
+            ending = running.wait()
+        outcome = _read_outcome(run_folder, task, started, ending, self._asked)
+        self.emit(RunFinished(task=task, outcome=outcome))
+        return outcome
+
+    def _place(self, needs: Needs) -> Place:
+        with self._lock:
+            if needs not in self._places:
+                self._places[needs] = self._runtime.prepare(
+                    needs, self._folders, lambda line: self.emit(Notice(text=line))
+                )
+            return self._places[needs]
+
+    @contextlib.contextmanager
+    def _watched(self, running: Running, task: Task) -> Iterator[None]:
+        """While a task runs it can be stopped; a timeout that the shim should have kept long ago kills it."""
+        with self._lock:
+            self._running.append(running)
+            asked = self._asked
+        if asked:
+            running.stop()
+        limit = task.limits.timeout
+        timer = threading.Timer((limit or 0) + _GRACE_SECONDS, running.stop, kwargs={"kill": True})
+        timer.daemon = True
+        if limit:
+            timer.start()
+        try:
+            yield
+        except BaseException:
+            running.stop(kill=True)
+            running.wait()
+            raise
+        finally:
+            timer.cancel()
+            with self._lock:
+                self._running.remove(running)
+
+    def _facts(self, place: Place) -> model.Facts:
+        with self._lock:
+            if self._common is None:
+                self._common = model.Facts(
+                    runtime=self._runtime.name,
+                    runtime_reason=self._reason,
+                    git_revision=_git_revision(self._folders.jobs),
+                    dsflow_version=__version__,
+                    host=platform.node(),
+                    user=_user(),
+                )
+        return dataclasses.replace(self._common, image=place.image, image_id=place.image_id, lock_hash=place.lock_hash)
 
 
 def _make_run_folder(run_folder: Path, task: Task) -> None:
@@ -152,25 +280,11 @@ def _make_run_folder(run_folder: Path, task: Task) -> None:
         ) from error
 
 
-def _environment(step: Step) -> dict[str, str]:
+def _environment(assignment: Assignment) -> dict[str, str]:
     import os
 
-    passed = {name: os.environ[name] for name in step.pass_environment if name in os.environ}
-    return passed | ({"DSFLOW_SECRETS": json.dumps(step.secrets)} if step.secrets else {})
-
-
-def _facts(runtime: Runtime, reason: str, place: Place, folders: Folders) -> model.Facts:
-    return model.Facts(
-        runtime=runtime.name,
-        runtime_reason=reason,
-        image=place.image,
-        image_id=place.image_id,
-        lock_hash=place.lock_hash,
-        git_revision=_git_revision(folders.jobs),
-        dsflow_version=__version__,
-        host=platform.node(),
-        user=_user(),
-    )
+    passed = {name: os.environ[name] for name in assignment.pass_environment if name in os.environ}
+    return passed | ({"DSFLOW_SECRETS": json.dumps(assignment.secrets)} if assignment.secrets else {})
 
 
 def _user() -> str:
@@ -188,40 +302,6 @@ def _git_revision(folder: Path) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
-
-
-@contextlib.contextmanager
-def _interruptible(running: Running, task: Task, emit: Listener) -> Iterator[threading.Event]:
-    """While a task runs, Ctrl-C asks it to save and stop, a second one kills it, and so does a timeout long past.
-
-    Gives what tells whether the task was asked to stop.
-    """
-    asked = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        kill = asked.is_set()
-        asked.set()
-        emit(Notice(text="killing the run" if kill else "stopping the run; Ctrl-C again kills it"))
-        # In a thread: the engine's answer may take a while, and the log goes on meanwhile.
-        threading.Thread(target=running.stop, kwargs={"kill": kill}, daemon=True).start()
-
-    limit = task.limits.timeout
-    timer = threading.Timer((limit or 0) + _GRACE_SECONDS, running.stop, kwargs={"kill": True})
-    timer.daemon = True
-    if limit:
-        timer.start()
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)} if in_main_thread else {}
-    try:
-        yield asked
-    except BaseException:
-        running.stop(kill=True)
-        running.wait()
-        raise
-    finally:
-        timer.cancel()
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _event(task: Task, line: str) -> Event:

@@ -56,6 +56,7 @@ class Scheduler:
         self._fail_fast = fail_fast
         self._changed = threading.Condition()
         self._stopped = ""  # why nothing new starts
+        self._stopped_code = 1
         self._bug: BaseException | None = None
         self._outcomes: dict[int, Outcome] = {}
         self._missing = [len(set(step.needs)) for step in self._steps]
@@ -87,10 +88,16 @@ class Scheduler:
             self._give_up()
         return [(step, self._outcomes[position]) for position, step in enumerate(self._steps)]
 
-    def stop(self, why: str) -> None:
-        """Start nothing new; what runs goes on to its end. May be called from any thread."""
+    def stop(self, why: str, exit_code: int = 1) -> None:
+        """Start nothing new; what runs goes on to its end. May be called from any thread.
+
+        Args:
+            why: The reason, for the steps that do not start.
+            exit_code: Theirs.
+        """
         with self._changed:
-            self._stopped = self._stopped or why
+            if not self._stopped:
+                self._stopped, self._stopped_code = why, exit_code
             self._changed.notify_all()
 
     def _consider(self, positions: Sequence[int]) -> None:
@@ -179,14 +186,14 @@ class Scheduler:
                 outcome = self._outcome(Status.SKIPPED)
             else:
                 reason = self._blocked.get(position) or f"not started: {self._stopped}"
-                outcome = self._last.get(position) or self._outcome(Status.ABORTED, reason)
+                outcome = self._last.get(position) or self._outcome(Status.ABORTED, reason, self._stopped_code)
             self._settle(position, outcome)
 
-    def _outcome(self, status: Status, reason: str = "") -> Outcome:
+    def _outcome(self, status: Status, reason: str = "", exit_code: int = 1) -> Outcome:
         return Outcome(
             run_id="",
             status=status,
-            exit_code=1 if status is Status.ABORTED else 0,
+            exit_code=exit_code if status is Status.ABORTED else 0,
             started=self._started,
             finished=self._started,
             seconds=0.0,
@@ -195,7 +202,7 @@ class Scheduler:
 
 
 def _why(step: Step, outcome: Outcome) -> str:
-    if outcome.status is Status.INTERRUPTED:
-        return f"job {step.job} ds={step.ds} was interrupted"
-    verb = "waits" if outcome.status is Status.ABORTED else "failed"
-    return f"job {step.job} ds={step.ds} {verb}"
+    """Give the reason for which a step that needs this one does not run; the first cause goes all the way down."""
+    if outcome.status is Status.ABORTED and outcome.failure is not None:
+        return outcome.failure.message
+    return f"job {step.job} {'was interrupted' if outcome.status is Status.INTERRUPTED else 'failed'}"

@@ -68,14 +68,7 @@ class Screen:
 
     def summary(self, outcomes: Sequence[Outcome]) -> str:
         """Give the last line, made for grep."""
-        count = {status: sum(1 for o in outcomes if o.status is status) for status in Status}
-        warned = sum(1 for o in outcomes if o and any(check.violations for check in o.checks))
-        failed = len(outcomes) - count[Status.SUCCEEDED] - count[Status.SKIPPED]
-        seconds = time.perf_counter() - self._started
-        return (
-            f"Done. OK={count[Status.SUCCEEDED]} SKIP={count[Status.SKIPPED]} WARN={warned} FAIL={failed} "
-            f"TOTAL={len(outcomes)} in {show_seconds(seconds)}"
-        )
+        return summary(outcomes, time.perf_counter() - self._started)
 
     def _start(self, task: Task) -> None:
         where = task.facts.runtime + (f", {task.facts.runtime_reason}" if task.facts.runtime_reason else "")
@@ -99,47 +92,8 @@ class Screen:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-        name = f"{task.job} ds={task.ds}"
-        style = self._console.style
-        if not outcome:
-            self._line(f"{style('✗', 'red')} {name} {_ending(outcome)} in {show_seconds(outcome.seconds)}")
-            for line in self._explanation(task, outcome):
-                self._line(f"  {line}")
-            return
-        rows = [published.manifest.rows for published in outcome.outputs if published.manifest.rows is not None]
-        counted = f"  {show_count(sum(rows), 'row')}" if rows else ""
-        self._line(f"{style('✓', 'green')} {name}  {show_seconds(outcome.seconds)}{counted}")
-        if not self._brief:
-            self._results(task, outcome)
-
-    def _results(self, task: Task, outcome: Outcome) -> None:
-        for published in outcome.outputs:
-            manifest = published.manifest
-            folder = "tables" if manifest.store == "table" else "raw"
-            self._line(f"  Job output data saved to {self._datastore}/{folder}/{manifest.name}/ds={manifest.ds}")
-            for change in published.schema_changes:
-                self._line(f"  schema change since ds={published.previous_ds}: {change}")
-        for check in outcome.checks:
-            if check.violations:
-                counted = f"{check.violations:,} of {show_count(check.rows, 'row')}"
-                self._line(f"  warning: {counted} broke {check.name!r} ({check.action})")
-        self._line(f"  page: {self._datastore}/{task.folder}/index.html")
-
-    def _explanation(self, task: Task, outcome: Outcome) -> list[str]:
-        failure = outcome.failure or Failure(kind="", message="")
-        lines = []
-        if failure.place or failure.source:
-            lines.append(f"{failure.place}: {failure.source}" if failure.source else f"at {failure.place}")
-        lines.append(failure.message)
-        if self._console.verbose and failure.traceback:
-            lines += failure.traceback.splitlines()
-        if failure.hint:
-            lines.append(failure.hint)
-        lines.append(f"page: {self._datastore}/{task.folder}/index.html")
-        again = f"`dsflow run {task.job} {task.ds}`"
-        wrong = outcome.exit_code not in (PartitionLocked.exit_code, Interrupted.exit_code)
-        lines.append(f"next: dsflow open --last-failed, or mend it and {again}" if wrong else f"next: {again}")
-        return [line if self._console.verbose else _short(line) for line in lines]
+        for line in ending(self._console, self._datastore, task, outcome, brief=self._brief):
+            self._line(line)
 
     def _line(self, text: str) -> None:
         self._console.line(text)
@@ -148,14 +102,70 @@ class Screen:
         return text if self._console.is_terminal else f"{timestamp()} {text}"
 
 
+def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
+    """Give the last line of a command that runs something, made for grep. WAIT is there only where something waits."""
+    count = {status: sum(1 for o in outcomes if o.status is status) for status in Status}
+    warned = sum(1 for o in outcomes if o and any(check.violations for check in o.checks))
+    failed = count[Status.FAILED] + count[Status.INTERRUPTED]
+    waits = f"WAIT={count[Status.ABORTED]} " if count[Status.ABORTED] else ""
+    return (
+        f"Done. OK={count[Status.SUCCEEDED]} SKIP={count[Status.SKIPPED]} WARN={warned} FAIL={failed} {waits}"
+        f"TOTAL={len(outcomes)} in {show_seconds(seconds)}"
+    )
+
+
+def ending(console: Console, datastore: str, task: Task, outcome: Outcome, *, brief: bool = False) -> list[str]:
+    """Tell how a run ended.
+
+    Args:
+        console: Where it will be told.
+        datastore: The datastore as messages name it.
+        task: What ran.
+        outcome: How it ended.
+        brief: Of a success, say only what it took and what was unusual.
+    """
+    name = f"{task.job} ds={task.ds}"
+    if not outcome:
+        what = "was interrupted" if outcome.status is Status.INTERRUPTED else "failed"
+        told = f"{console.style('✗', 'red')} {name} {what} in {show_seconds(outcome.seconds)}"
+        return [told, *(f"  {line}" for line in _explanation(console, datastore, task, outcome))]
+    rows = [published.manifest.rows for published in outcome.outputs if published.manifest.rows is not None]
+    counted = f"  {show_count(sum(rows), 'row')}" if rows else ""
+    lines = [f"{console.style('✓', 'green')} {name}  {show_seconds(outcome.seconds)}{counted}"]
+    for published in outcome.outputs:
+        manifest = published.manifest
+        folder = "tables" if manifest.store == "table" else "raw"
+        if not brief:
+            lines.append(f"  Job output data saved to {datastore}/{folder}/{manifest.name}/ds={manifest.ds}")
+        lines += [f"  schema change since ds={published.previous_ds}: {c}" for c in published.schema_changes]
+    for check in outcome.checks:
+        if check.violations:
+            counted = f"{check.violations:,} of {show_count(check.rows, 'row')}"
+            lines.append(f"  warning: {counted} broke {check.name!r} ({check.action})")
+    return lines if brief else [*lines, f"  page: {datastore}/{task.folder}/index.html"]
+
+
+def _explanation(console: Console, datastore: str, task: Task, outcome: Outcome) -> list[str]:
+    failure = outcome.failure or Failure(kind="", message="")
+    lines = []
+    if failure.place or failure.source:
+        lines.append(f"{failure.place}: {failure.source}" if failure.source else f"at {failure.place}")
+    lines.append(failure.message)
+    if console.verbose and failure.traceback:
+        lines += failure.traceback.splitlines()
+    if failure.hint:
+        lines.append(failure.hint)
+    lines.append(f"page: {datastore}/{task.folder}/index.html")
+    again = f"`dsflow run {task.job} {task.ds}`"
+    wrong = outcome.exit_code not in (PartitionLocked.exit_code, Interrupted.exit_code)
+    lines.append(f"next: dsflow open --last-failed, or mend it and {again}" if wrong else f"next: {again}")
+    return [line if console.verbose else _short(line) for line in lines]
+
+
 def shown_datastore(datastore: Path) -> str:
     """Give the datastore as a person types it from the current folder."""
     here = Path.cwd()
     return str(datastore.relative_to(here)) if datastore.is_relative_to(here) else str(datastore)
-
-
-def _ending(outcome: Outcome) -> str:
-    return "was interrupted" if outcome.status is Status.INTERRUPTED else "failed"
 
 
 def _short(line: str) -> str:

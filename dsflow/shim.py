@@ -7,7 +7,9 @@ what it staged, and leaves `outcome.json`, `log.txt`, `index.html`. Its exit cod
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
+import functools
 import json
 import os
 import sys
@@ -18,14 +20,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NoReturn
 
-from dsflow import model
+from dsflow import model, outputs
 from dsflow.durable import remove_tree, write_text
+from dsflow.engines.contract import Engine
 from dsflow.errors import Bug, DsflowError, EnvironmentMissing, ExpectationFailed, Interrupted, JobFailed
 from dsflow.inputs import FETCHED
 from dsflow.kinds.contract import Kind, Work
 from dsflow.kinds.registry import kind_of
 from dsflow.masking import Masker
 from dsflow.model import EVENT_PREFIX, PROTOCOL, Check, Failure, InputUsed, Outcome, Published, Status, Task
+from dsflow.outputs import Examined
 from dsflow.quantities import show_bytes, show_count
 from dsflow.site import Site
 from dsflow.store.publishing import Staging
@@ -70,18 +74,37 @@ class _Record:
     outputs: list[Published] = field(default_factory=list)
     checks: tuple[Check, ...] = ()
     body: str = ""
+    examined: Examined | None = None
+
+    def examine(self, task: Task, folder: Path, engine: Engine) -> None:
+        """Check what is staged for a table, on behalf of a kind that has a session of the engine."""
+        self.examined = outputs.examine(task, folder, engine)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the task of a run folder and exit with its outcome's code."""
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     run_folder = Path((sys.argv[1:] if arguments is None else arguments)[0])
-    task = model.from_json(Task, (run_folder / "task.json").read_text(encoding="utf-8"))
+    run(model.from_json(Task, (run_folder / "task.json").read_text(encoding="utf-8")), run_folder)
+
+
+def run(task: Task, run_folder: Path) -> NoReturn:
+    """Run a task in this process and its environment, and exit with its outcome's code."""
     data, jobs = Path(os.environ["DSFLOW_DATA"]), Path(os.environ["DSFLOW_JOBS"])
     outcome = execute(task, run_folder, data, jobs)
     sys.stdout.flush()
     # Threads of libraries and their exit handlers have nothing left to do for us, and take their time.
     os._exit(outcome.exit_code)
+
+
+def load(task: Task, jobs: Path) -> None:
+    """Load the libraries that the run of a task will need, for a process that forks a child for it."""
+    from dsflow import page
+
+    page.load()
+    kind_of(task.kind).load(task, jobs / task.job)
+    if task.output is not None:
+        outputs.load(task)
 
 
 def execute(task: Task, run_folder: Path, data: Path, jobs: Path) -> Outcome:
@@ -120,6 +143,9 @@ def _attempt(site: Site, log: _Log, supervisor: Supervisor, record: _Record) -> 
         kind = kind_of(task.kind)
         with supervisor.signals(), _staging(site) as staging:
             work = site.work(staging.folder if staging else None, log, supervisor.watch)
+            if staging is not None and task.output is not None and task.output.store == "table":
+                examine = functools.partial(record.examine, task, staging.folder)
+                work = dataclasses.replace(work, examine=examine)
             record.inputs = site.declared_inputs()
             try:
                 kind.run(work)
@@ -162,9 +188,9 @@ def _staging(site: Site) -> contextlib.AbstractContextManager[Staging | None]:
 def _publish(site: Site, staging: Staging | None, record: _Record, log: _Log) -> None:
     if staging is None:
         return
-    from dsflow import outputs, page
+    from dsflow import page
 
-    published, preview = outputs.publish(site.task, staging, site.store, record.inputs)
+    published, preview = outputs.publish(site.task, staging, site.store, record.inputs, record.examined)
     record.outputs.append(published)
     record.checks = published.manifest.checks
     if preview is not None:

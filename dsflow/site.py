@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dsflow import model
-from dsflow.inputs import local, location, partitions_of, used
+from dsflow.inputs import local, location, partitions_of, stamp, used
 from dsflow.kinds.contract import Work
 from dsflow.masking import Masker
 from dsflow.model import InputUsed, Task
@@ -69,7 +70,8 @@ class Site:
         Raises:
             JobFailed: one of them is not there.
         """
-        return [entry for source in self.task.inputs for entry in used(source, self._partitions[source.name])]
+        found = (entry for source in self.task.inputs for entry in used(source, self._partitions[source.name]))
+        return [self._stamped(entry) for entry in found]
 
     def own_reads(self, known: Sequence[InputUsed]) -> list[InputUsed]:
         """Give what the job's code read beyond `known` on its own account (`job.table`, `job.sql`)."""
@@ -82,8 +84,13 @@ class Site:
         for line in lines:
             # A job that was killed while it wrote its last line.
             with contextlib.suppress(ValueError):
-                entries[model.from_json(InputUsed, line)] = None
+                entries[self._stamped(model.from_json(InputUsed, line))] = None
         return [entry for entry in entries if entry not in known]
+
+    def _stamped(self, entry: InputUsed) -> InputUsed:
+        if entry.kind != "path":
+            return entry
+        return dataclasses.replace(entry, hash=stamp(entry.target, self.data, self.jobs / self.task.job))
 
     def work(self, staging: Path | None, log: Log, watch: Callable[[int], None]) -> Work:
         """Give the job's kind all it needs.

@@ -72,7 +72,7 @@ class Supervisor:
             signal.signal(number, signal.SIG_IGN)
 
     def watch(self, pid: int) -> None:
-        """Put a child and its children under the memory limit, and start to guard standard input.
+        """Put a process, a child or this one, and its children under the memory limit; guard standard input.
 
         Threads start here and not before: a kernel is made by fork, and a fork wants a process without threads.
         """
@@ -95,6 +95,8 @@ class Supervisor:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.quiet()
+        if self._passed_limit:
+            raise Stop(self.explain(Interrupted("out of memory")))
         if number == signal.SIGALRM:
             message = f"timeout: the run took longer than {self._timeout:g} s"
             raise Stop(Timeout(message, "Raise `run: {timeout: ...}` in job_specs.yaml."))
@@ -111,7 +113,8 @@ class Supervisor:
                 if _held(tree, self._memory) > self._memory:
                     self._passed_limit = True
                     for process in reversed(tree):
-                        process.kill()
+                        # This process itself has yet to say why the run ended.
+                        process.send_signal(signal.SIGTERM if process.pid == os.getpid() else signal.SIGKILL)
                     return
             except psutil.NoSuchProcess:
                 if not psutil.pid_exists(pid):

@@ -1,8 +1,9 @@
 """Makes a task out of a job, a date and parameters: everything resolved, nothing started.
 
-What a job reads for a run of `ds`: a declared input reads that partition, the last `window` partitions, or with `as_of`
-the newest one at or before it. A table that a SQL job names without declaring it is read for `ds` alone (and a raw
-dataset, named as `raw.NAME`, too); to read more, declare an input and name that in the query.
+What a job reads for a run of `ds`: of a declared input that partition, the last `window` partitions and the next
+`lookback`, or with `as_of` the newest one at or before it. A table that a SQL job names without declaring it is read
+for `ds` alone (and a raw dataset, named as `raw.NAME`, too); to read more, declare an input and name that in the query.
+Of a dimension the newest snapshot at or before `ds` is read where nothing else is said. `dsflow.reads` knows grains.
 
 A job may open network connections where its spec says `run.network: true`, or says nothing and reads a URL. The
 predecessor's command line jobs always may: downloading is what they are for.
@@ -11,102 +12,149 @@ predecessor's command line jobs always may: downloading is what they are for.
 from __future__ import annotations
 
 import datetime as dt
-import os
+import functools
 import re
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
-from dsflow import parameters, partitions
-from dsflow.errors import UsageError, did_you_mean
+from dsflow import parameters, partitions, reads
+from dsflow.drafts import Asked, Draft, Recipe, date_parameter, draft_of, render_text
+from dsflow.errors import UsageError
+from dsflow.fingerprints import fingerprint, identity_of
+from dsflow.jobfiles import main_file
 from dsflow.kinds.registry import KINDS
-from dsflow.macros import template_names
 from dsflow.masking import is_secret
-from dsflow.model import Expectation, Grain, Input, Limits, Output, Task
+from dsflow.model import Expectation, Fingerprint, Grain, Input, Limits, Output, Task
 from dsflow.notebooks import parameters_cell
+from dsflow.pipeline import Pipeline
 from dsflow.quantities import memory_bytes, seconds
+from dsflow.reads import Read
 from dsflow.specs.legacy import Place, place_of
-from dsflow.specs.load import JobSpec, WorkspaceSpec, load_workspace
+from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job, load_workspace
 from dsflow.specs.yaml import read_text
 from dsflow.store.layout import check_name
 from dsflow.workspace import JOB_SPECS, Workspace
+from dsflow.writers import writers_in
 
 _URL = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://.*", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """A task on its way: the job, what a person asked for, and where messages say things are."""
+class Maker:
+    """Makes tasks, many of one job too: what they have in common is read once. Threads may share one.
 
-    job: JobSpec
-    run_id: str
-    ds: str
-    values: Mapping[str, Any]
-    task_specs: dict[str, Any]
-    spec_where: str
-    main_where: str
+    Args:
+        workspace: Where the jobs are.
+        settings: The workspace's settings.
+        pipeline: The pipeline if there is one already; else the specs of all jobs are read where a job reads tables.
+    """
 
-    @property
-    def moment(self) -> dict[str, str]:
-        """What every job is told about its run."""
-        return {"ds": self.ds, **_bounds(self.ds, self.job.grain), "run_id": self.run_id}
+    def __init__(self, workspace: Workspace, settings: WorkspaceSpec, pipeline: Pipeline | None = None) -> None:
+        self._workspace = workspace
+        self._settings = settings
+        self._nodes = dict(pipeline.nodes) if pipeline else {}
+        self._writers = functools.cache(lambda: pipeline.writers if pipeline else writers_in(workspace))
+        self._recipes: dict[str, Recipe] = {}
 
-    @property
-    def open_values(self) -> dict[str, Any]:
-        """The parameters that may be recorded."""
-        return {name: value for name, value in self.values.items() if not is_secret(name)}
+    def task(
+        self, job: str | JobSpec, ds: str | None, given: Mapping[str, str], positional: Sequence[str] = ()
+    ) -> tuple[Task, dict[str, Any]]:
+        """Give the task of a job for one partition, and the values of its secret parameters.
 
-    @property
-    def names(self) -> dict[str, Any]:
-        """What the names in templates stand for."""
-        return template_names(self.job, self.moment, self.values)
+        Args:
+            job: The job, or its name.
+            ds: The partition, `today` or `yesterday`; the current partition if absent.
+            given: Parameters by name, as text.
+            positional: What stood behind the job's name: a date, or the parameters of a version '0.1' job in order.
+
+        Raises:
+            UsageError: the job, the date, a parameter, a template or the main file is wrong.
+        """
+        recipe = self._known(job)
+        draft = draft_of(recipe, Asked(ds, given, positional))
+        inputs, code = list(_inputs(draft)), None
+        if recipe.text is not None:
+            code = render_text(recipe.text, draft.names, recipe.main_where)
+            inputs += [_from_datastore(draft, read) for read in recipe.undeclared(code)]
+        hidden = {name: value for name, value in draft.values.items() if is_secret(name)}
+        known = {**draft.moment, **draft.open_values}
+        task = replace(
+            _blank(draft, self._settings),
+            secret_parameters=tuple(sorted(hidden)),
+            injected={name: known[name] for name in recipe.cell if name in known},
+            code=code,
+            inputs=tuple(inputs),
+            output=_output(draft),
+            limits=_limits(recipe.job, inputs),
+            fingerprint=_fingerprint(draft),
+        )
+        return task, hidden
+
+    def takes(self, job: str) -> Collection[str]:
+        """Give the names of the parameters of a job."""
+        return self._known(job).parameters
+
+    def made_with(self, job: str, given: Mapping[str, str]) -> tuple[Fingerprint, dict[str, Any]]:
+        """Give the fingerprint that the tasks of a job would have now, without its place, and its open parameters.
+
+        Args:
+            job: The job's name.
+            given: Parameters by name, as text.
+
+        Raises:
+            UsageError: as for `task`.
+        """
+        recipe = self._known(job)
+        today = partitions.ds_of(dt.datetime.now(), recipe.job.grain)
+        draft = draft_of(recipe, Asked(today, given, ()))
+        dates = {date_parameter(recipe.job), *parameters.RUN_NAMES}
+        return _fingerprint(draft), {name: value for name, value in draft.open_values.items() if name not in dates}
+
+    def _known(self, job: str | JobSpec) -> Recipe:
+        name = job if isinstance(job, str) else job.name
+        return self._recipes.get(name) or self._recipes.setdefault(name, self._recipe(job))
+
+    def _recipe(self, job: str | JobSpec) -> Recipe:
+        node = self._nodes.get(job) if isinstance(job, str) else None
+        spec = node.job if node else load_job(self._workspace, job) if isinstance(job, str) else job
+        main = node.main if node else main_file(self._workspace, spec)
+        folder = self._workspace.job_folder(spec.name)
+        path = folder / main
+        spec_where = self._workspace.shown(self._workspace.jobs / spec.name / JOB_SPECS)
+        main_where = self._workspace.shown(path)
+        cell = _cell(spec, path, main_where)
+        return Recipe(
+            job=spec,
+            main=main,
+            cell=frozenset(cell),
+            parameters=parameters.declared(spec, cell, spec_where),
+            text=read_text(path, main_where) if spec.kind == "sql" else None,
+            spec_where=spec_where,
+            main_where=main_where,
+            settle=lambda mention: self._writers().settle(spec, mention),
+            identity=functools.cache(
+                lambda: identity_of(folder, spec, main, spec.engine or self._settings.engine)
+            ),
+        )
 
 
 def make_task(
-    workspace: Workspace,
-    job: JobSpec,
-    ds: str | None,
-    given: Mapping[str, str],
-    positional: Sequence[str] = (),
+    workspace: Workspace, job: JobSpec, ds: str | None, given: Mapping[str, str], positional: Sequence[str] = ()
 ) -> tuple[Task, dict[str, Any]]:
-    """Give the task of a job for one partition, and the values of its secret parameters.
-
-    Args:
-        workspace: Where the job is.
-        job: The job.
-        ds: The partition, `today` or `yesterday`; the current partition if absent.
-        given: Parameters by name, as text.
-        positional: What stood behind the job's name: a date, or the parameters of a version '0.1' job in order.
+    """Give one task of a job, as `Maker.task` does.
 
     Raises:
-        UsageError: the date, a parameter, a template or the main file is wrong.
+        UsageError: the date, a parameter, a template, the main file or `dsflow.yml` is wrong.
     """
-    main = main_file(workspace, job)
-    path = workspace.job_folder(job.name) / main
-    cell = _cell(job, path, workspace.shown(path))
-    draft = _draft(workspace, job, cell, _Asked(ds, given, positional), workspace.shown(path))
-    inputs, code = list(_inputs(draft)), None
-    if job.kind == "sql":
-        code = _render(read_text(path, draft.main_where), draft.names, draft.main_where)
-        inputs += _undeclared(draft, code)
-    hidden = {name: value for name, value in draft.values.items() if is_secret(name)}
-    known = {**draft.moment, **draft.open_values}
-    output, settings = _output(draft), load_workspace(workspace)
-    task = replace(
-        _blank(draft, main, settings),
-        secret_parameters=tuple(sorted(hidden)),
-        injected={name: known[name] for name in cell if name in known},
-        code=code,
-        inputs=tuple(inputs),
-        output=output,
-        limits=_limits(job, inputs),
-    )
-    return task, hidden
+    return Maker(workspace, load_workspace(workspace)).task(job, ds, given, positional)
 
 
-def _blank(draft: _Draft, main: str, settings: WorkspaceSpec) -> Task:
+def _fingerprint(draft: Draft) -> Fingerprint:
+    return fingerprint(draft.recipe.identity(), draft.open_values, date_parameter(draft.job))
+
+
+def _blank(draft: Draft, settings: WorkspaceSpec) -> Task:
     """Give the part of a task that needs no more than looking up."""
     job, moment = draft.job, draft.moment
     usual_port = KINDS[job.kind].port
@@ -114,7 +162,7 @@ def _blank(draft: _Draft, main: str, settings: WorkspaceSpec) -> Task:
         run_id=draft.run_id,
         job=job.name,
         kind=job.kind,
-        main=main,
+        main=draft.recipe.main,
         ds=draft.ds,
         start=moment["start"],
         end=moment["end"],
@@ -130,105 +178,41 @@ def _blank(draft: _Draft, main: str, settings: WorkspaceSpec) -> Task:
     )
 
 
-def main_file(workspace: Workspace, job: JobSpec) -> str:
-    """Give the job's main file, relative to its folder: the one it names, or the only one that fits its kind.
-
-    Raises:
-        UsageError: it is missing, outside the folder, or there are several that fit.
-    """
-    folder = workspace.job_folder(job.name)
-    where = f"{workspace.shown(folder / JOB_SPECS)}: {'script' if job.legacy else 'main'}"
-    fitting = KINDS[job.kind].suffixes
-    files = sorted(str(p.relative_to(folder)) for p in folder.iterdir() if p.is_file() and p.suffix in fitting)
-    if job.main is None:
-        # Beside a notebook, a .py file is rather a module it imports.
-        best = [name for name in files if name.endswith(fitting[0])] or files
-        if len(best) == 1:
-            return best[0]
-        found = f"{len(best)} files fit ({', '.join(best[:5])}); name one" if best else f"no {fitting[0]} file is there"
-        raise UsageError(f"{where}: {found}")
-    path = folder / job.main
-    if not _inside(folder, path):
-        raise UsageError(f"{where}: {job.main[:60]!r} is outside the job's folder")
-    if not _is_file(path):
-        raise UsageError(f"{where}: there is no file {job.main[:60]!r}{did_you_mean(job.main, files)}")
-    if not job.legacy and path.suffix not in fitting:
-        raise UsageError(f"{where}: a {job.kind} is a {' or '.join(fitting)} file, not {job.main[:60]!r}")
-    return str(PurePosixPath(job.main))
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What a person typed behind the job's name."""
-
-    ds: str | None
-    given: Mapping[str, str]
-    positional: Sequence[str]
-
-
-def _draft(
-    workspace: Workspace, job: JobSpec, cell: dict[str, parameters.Parameter], asked: _Asked, main_where: str
-) -> _Draft:
-    spec_where = workspace.shown(workspace.jobs / job.name / JOB_SPECS)
-    given, ds = dict(asked.given), asked.ds
-    if job.legacy:
-        given = _legacy_values(job, asked)
-    elif asked.positional:
-        if ds is not None or len(asked.positional) > 1:
-            raise UsageError(f"{job.name} takes one date", f"Type `dsflow run {job.name} DATE -p NAME=VALUE`.")
-        ds = asked.positional[0]
-    values = parameters.settle(job, parameters.declared(job, cell, spec_where), given, os.environ)
-    run_id = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    if not job.legacy:
-        return _Draft(job, run_id, partitions.resolve(ds or "today", job.grain), values, {}, spec_where, main_where)
-    ds = partitions.resolve(ds or "today", job.grain)
-    if "ds" in values:
-        values["ds"] = partitions.resolve(str(values["ds"]), job.grain)
-    elif asked.ds is None:
-        # A job that calls its date differently, or takes none, still says by its sink which partition it is.
-        rough = _Draft(job, run_id, ds, values, {}, spec_where, main_where)
-        sink = place_of(_rendered(job.task_specs.get("sink_path"), rough.names, f"{spec_where}: task_specs.sink_path"))
-        ds = partitions.resolve(sink.ds, job.grain) if sink else ds
-    draft = _Draft(job, run_id, str(values.get("ds", ds)), values, {}, spec_where, main_where)
-    draft.task_specs.update(_rendered(job.task_specs, draft.names, f"{spec_where}: task_specs"))
-    return draft
-
-
-def _legacy_values(job: JobSpec, asked: _Asked) -> dict[str, str]:
-    named = {"ds": asked.ds} if asked.ds is not None and "ds" in job.positional else {}
-    return parameters.positional(job, asked.positional, {**named, **asked.given})
-
-
 def _cell(job: JobSpec, main: Path, where: str) -> dict[str, parameters.Parameter]:
     source = parameters_cell(main, where) if job.kind == "notebook" else None
     return parameters.declared_in(source, f"{where}: parameters cell") if source else {}
 
 
-def _inputs(draft: _Draft) -> Iterator[Input]:
+def _inputs(draft: Draft) -> Iterator[Input]:
     job = draft.job
     if job.legacy:
         yield from _legacy_inputs(draft)
         return
     for name, spec in job.inputs.items():
         if spec.path is not None:
-            where = f"{draft.spec_where}: inputs.{name}.path"
-            target = _render(spec.path, draft.names, where)
+            where = f"{draft.recipe.spec_where}: inputs.{name}.path"
+            target = render_text(spec.path, draft.names, where)
             _check_path(target, where)
             yield Input(name=name, kind="path", target=target, format=spec.format, options=spec.options)
             continue
-        wanted = () if spec.as_of else partitions.window(draft.ds, spec.window or 1, job.grain)
-        yield Input(
-            name=name,
-            kind="table" if spec.table else "raw",
-            target=str(spec.table or spec.raw),
-            format=spec.format,
-            partitions=wanted,
-            as_of=draft.ds if spec.as_of else None,
-            options=spec.options,
-        )
+        yield _from_datastore(draft, draft.recipe.declared[name], format=spec.format, options=spec.options)
 
 
-def _legacy_inputs(draft: _Draft) -> Iterator[Input]:
+def _from_datastore(draft: Draft, read: Read, **more: Any) -> Input:
+    kind: Literal["table", "raw"] = "raw" if read.store == "raw" else "table"
+    grain = draft.job.grain
+    return Input(
+        name=read.name,
+        kind=kind,
+        target=read.dataset,
+        partitions=reads.partitions_read(read, draft.ds, grain),
+        later=reads.later(read, draft.ds, grain),
+        as_of=reads.newest_at(read, draft.ds, grain) if read.as_of else None,
+        **more,
+    )
+
+
+def _legacy_inputs(draft: Draft) -> Iterator[Input]:
     path = draft.task_specs.get("source_path")
     if not isinstance(path, str) or not path:
         return
@@ -236,24 +220,11 @@ def _legacy_inputs(draft: _Draft) -> Iterator[Input]:
     if place is None or not _is_partition(place.ds, draft.job.grain):
         yield Input(name="source", kind="path", target=path)
         return
-    check_name(place.name, f"{draft.spec_where}: task_specs.source_path")
+    check_name(place.name, f"{draft.recipe.spec_where}: task_specs.source_path")
     yield Input(name="source", kind=place.store, target=place.name, partitions=(place.ds,))
 
 
-def _undeclared(draft: _Draft, code: str) -> Iterator[Input]:
-    """Give an input for every table and raw dataset that a query names and the spec does not."""
-    from dsflow.queries import sources_of
-
-    declared = {name.casefold() for name in draft.job.inputs}
-    for source in sources_of(code, "duckdb", draft.main_where):
-        if source.casefold() in declared:
-            continue
-        is_raw = source.startswith("raw.")
-        target = check_name(source.removeprefix("raw."), f"{draft.main_where}: table")
-        yield Input(name=source, kind="raw" if is_raw else "table", target=target, partitions=(draft.ds,))
-
-
-def _output(draft: _Draft) -> Output | None:
+def _output(draft: Draft) -> Output | None:
     job = draft.job
     if not job.legacy:
         out = job.output
@@ -261,7 +232,7 @@ def _output(draft: _Draft) -> Output | None:
             return None
         return Output(store="table" if out.table else "raw", name=str(out.table or out.raw), ds=draft.ds, kind=out.kind)
     path = draft.task_specs.get("sink_path")
-    where = f"{draft.spec_where}: task_specs.sink_path"
+    where = f"{draft.recipe.spec_where}: task_specs.sink_path"
     place = place_of(path)
     if place is None:
         if isinstance(path, str) and (path + "/").startswith("/data/"):
@@ -270,7 +241,7 @@ def _output(draft: _Draft) -> Output | None:
     return _legacy_output(draft, place, where)
 
 
-def _legacy_output(draft: _Draft, place: Place, where: str) -> Output:
+def _legacy_output(draft: Draft, place: Place, where: str) -> Output:
     if place.ds != draft.ds:
         raise UsageError(
             f"{where}: it is partition ds={place.ds[:40]}, but this run is for ds={draft.ds}",
@@ -296,27 +267,6 @@ def _limits(job: JobSpec, inputs: Sequence[Input]) -> Limits:
     )
 
 
-def _rendered(value: Any, names: Mapping[str, Any], where: str) -> Any:
-    """Render all texts in a value; everything else stays as it is."""
-    if isinstance(value, dict):
-        return {key: _rendered(item, names, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rendered(item, names, f"{where}[{index}]") for index, item in enumerate(value)]
-    return _render(value, names, where) if isinstance(value, str) else value
-
-
-def _render(text: str, names: Mapping[str, Any], where: str) -> str:
-    if "{" not in text:
-        return text
-    from dsflow.rendering import render
-
-    return render(text, names, where)
-
-
-def _bounds(ds: str, grain: Grain) -> dict[str, str]:
-    return {"start": partitions.start_of(ds, grain).isoformat(), "end": partitions.end_of(ds, grain).isoformat()}
-
-
 def _is_partition(ds: str, grain: Grain) -> bool:
     try:
         partitions.start_of(ds, grain)
@@ -330,17 +280,3 @@ def _check_path(target: str, where: str) -> None:
     if not target or "\0" in target or (is_relative and ".." in PurePosixPath(target).parts):
         problem = f"{where}: {target[:60]!r} is not in the job's folder"
         raise UsageError(problem, "Use a path in it, one below /data, or a URL.")
-
-
-def _inside(folder: Path, path: Path) -> bool:
-    try:
-        return path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError, ValueError):
-        return False
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # such as a name that is too long
-        return False

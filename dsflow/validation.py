@@ -6,13 +6,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from dsflow import partitions
+from dsflow import partitions, pipeline
 from dsflow.errors import UsageError
+from dsflow.jobfiles import main_file
 from dsflow.notebooks import parse
-from dsflow.tasks import main_file, make_task
 from dsflow.queries import check_condition
-from dsflow.specs.load import JobSpec, SpecError, load_job, load_service, load_template, load_workspace
+from dsflow.specs.load import (
+    JobSpec,
+    SpecError,
+    WorkspaceSpec,
+    load_job,
+    load_service,
+    load_template,
+    load_workspace,
+)
 from dsflow.specs.yaml import read_text
+from dsflow.tasks import Maker
 from dsflow.workspace import JOB_SPECS, SERVICE_SPECS, TEMPLATE_SPECS, Workspace
 
 
@@ -33,21 +42,27 @@ def mistakes_in(workspace: Workspace, names: Iterable[str], *, whole: bool) -> l
         names: The jobs to check.
         whole: Check `dsflow.yml` and the workspace's own templates and services too.
     """
-    found = _mistakes_of_workspace(workspace) if whole else []
+    loaded: list[WorkspaceSpec] = []
+    found = _tried("", lambda: loaded.append(load_workspace(workspace)))
+    settings = loaded[0] if loaded else WorkspaceSpec()
+    found += _mistakes_of_workspace(workspace) if whole else []
+    maker = Maker(workspace, settings)
     for name in names:
-        found += _mistakes_of_job(workspace, name)
+        found += _mistakes_of_job(workspace, name, maker)
+    if whole:
+        found += _tried("", partial(pipeline.load, workspace, settings))
     first: dict[str, Mistake] = {}
     for mistake in found:
         first.setdefault(mistake.message, mistake)
     return list(first.values())
 
 
-def _mistakes_of_job(workspace: Workspace, name: str) -> list[Mistake]:
+def _mistakes_of_job(workspace: Workspace, name: str, maker: Maker) -> list[Mistake]:
     found: list[Mistake] = []
     specs: list[JobSpec] = []
     found += _tried(name, lambda: specs.append(load_job(workspace, name)))
     for job in specs:
-        found += _tried(name, partial(_make_sample, workspace, job))
+        found += _tried(name, partial(_make_sample, maker, job))
         found += _tried(name, partial(_check_code, workspace, job))
         where = f"{workspace.shown(workspace.jobs / name / JOB_SPECS)}: expectations"
         for expectation in job.expectations:
@@ -57,7 +72,7 @@ def _mistakes_of_job(workspace: Workspace, name: str) -> list[Mistake]:
 
 
 def _mistakes_of_workspace(workspace: Workspace) -> list[Mistake]:
-    found = _tried("", lambda: load_workspace(workspace))
+    found: list[Mistake] = []
     for path in sorted(workspace.root.glob(f"templates/*/*/{TEMPLATE_SPECS}")):
         found += _tried("", partial(load_template, path.parent, workspace.shown(path)))
     for path in sorted(workspace.root.glob(f"docker/*/{SERVICE_SPECS}")):
@@ -65,9 +80,9 @@ def _mistakes_of_workspace(workspace: Workspace) -> list[Mistake]:
     return found
 
 
-def _make_sample(workspace: Workspace, job: JobSpec) -> None:
+def _make_sample(maker: Maker, job: JobSpec) -> None:
     """Make a task for today; where a '0.1' job takes parameters without defaults, a date is as good as anything."""
-    make_task(workspace, job, None, {}, [partitions.resolve("today", job.grain)] * len(job.positional))
+    maker.task(job, None, {}, [partitions.resolve("today", job.grain)] * len(job.positional))
 
 
 def _check_code(workspace: Workspace, job: JobSpec) -> None:

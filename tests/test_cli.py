@@ -144,6 +144,8 @@ def test_7_1_03_outside_a_workspace_is_one_sentence(
     ("arguments", "words"),
     [
         (["rnu"], "no command 'rnu'; did you mean 'run'?"),
+        (["runs", "--status", "faild"], "did you mean 'failed'?"),
+        (["schema", "jobs"], "did you mean 'job'?"),
         (["generate_job"], "no command 'generate_job'; did you mean 'generate-job'?"),
         (["start-the-world"], "no command 'start-the-world'\n  `dsflow --help` lists the commands."),
         (["run", "x", "--prot", "1"], "--port"),
@@ -364,6 +366,12 @@ def test_commands_and_options_are_completed(make_workspace: MakeWorkspace) -> No
     assert completed("completion", "") == ["bash", "zsh", "fish"]
     own_command(root / "commands/dsflow-rumble", HELLO)
     assert completed("ru") == ["run", "runs", "rumble"]
+
+
+def test_templates_are_completed(make_workspace: MakeWorkspace) -> None:
+    make_workspace({"templates/jobs/create_magic/template_specs.yaml": "version: 1\n"})
+    assert completed("generate-job", "create_m") == ["create_magic"]
+    assert completed("generate-job", "create_table_from_c") == ["create_table_from_csv"]
 
 
 def test_jobs_and_runs_of_the_workspace_are_completed(

@@ -49,7 +49,9 @@ def shown(python: str, code: str) -> str:
 @pytest.mark.usefixtures("_installer")
 def test_requirements_lie_over_what_is_here(wheel: str) -> None:
     notes: list[str] = []
+    assert environments.known([wheel]) is None
     made = environments.environment_for([wheel], notes.append)
+    assert environments.known([wheel]) == made
     assert notes == [f"Installing {wheel} (once)"]
     code = "import dsflow_test_moon as m, numpy, dsflow; print(m.phase, numpy.__file__, dsflow.__file__)"
     assert shown(made.python, code) == f"full {numpy.__file__} {dsflow.__file__}"

@@ -31,6 +31,7 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "core", "base", "manage
 # Each library has one module that knows it; everything else asks that module.
 OWNERS = {
     "click": {"cli", "commands"},
+    "cronsim": {"schedule"},
     "docker": {"containers.engine"},
     "duckdb": {"engines.duckdb", "engines.inference"},
     "fsspec": {"sources.download"},
@@ -46,7 +47,7 @@ OWNERS = {
     "pyarrow": {"engines.duckdb"},
     "pydantic": {"specs.load", "specs.errors", "specs.legacy", "specs.models"},
     "pygments": {"highlighting"},
-    "rich": {"console", "screen"},
+    "rich": {"board", "console", "screen"},
     "sqlalchemy": {"history"},
     "sqlglot": {"queries"},
     "yaml": {"specs.yaml"},
@@ -206,6 +207,13 @@ def test_links_between_the_docs_lead_somewhere() -> None:
         if "://" not in target and not (document.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_the_pictures_are_small_and_shown_somewhere() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *DOCS.glob("*.md")])
+    pictures = list((DOCS / "pictures").iterdir())
+    assert sum(picture.stat().st_size for picture in pictures) < 300_000
+    assert [picture.name for picture in pictures if f"pictures/{picture.name}" not in text] == []
 
 
 def tracked() -> list[Path]:

@@ -297,6 +297,7 @@ def test_requirements_come_from_the_callers_index_and_its_password_stays_nowhere
             images.DEFAULT, python_image, wanted[::-1], Surroundings.of(None), lines.append
         )
         assert (again, lines) == ((name, image), [])
+        assert images.known_with(python_image, wanted, Surroundings.of(None)) == image
         everything = subprocess.run(
             ["docker", "images", "-aq", "--no-trunc"], check=True, capture_output=True, text=True
         )

@@ -94,3 +94,17 @@ def test_the_schema_file_is_yaml_in_the_order_of_the_columns(tmp_path: Path) -> 
     text = as_yaml(infer_schema(tmp_path / "x.csv"))
     assert yaml.safe_load(text) == infer_schema(tmp_path / "x.csv").document()
     assert list(yaml.safe_load(text)["columns"].values()) == ["BIGINT", "BIGINT"]
+
+
+def test_a_name_that_does_not_tell_the_format_is_refused_with_the_formats(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("a,b\n1,2\n")
+    with pytest.raises(UsageError, match="its name does not tell the format") as refused:
+        infer_schema(tmp_path / "x.txt")
+    assert "csv" in refused.value.hint
+
+
+def test_the_reason_has_nothing_of_our_query(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(b"{nope")
+    with pytest.raises(UsageError, match="cannot be read") as refused:
+        infer_schema(tmp_path / "x.json")
+    assert "read_json" not in refused.value.message

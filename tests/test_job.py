@@ -118,6 +118,15 @@ def by_hand(folder: Path, code: str) -> str:
     return done.stdout
 
 
+def test_by_hand_an_error_shows_what_to_do_too(make_workspace: MakeWorkspace) -> None:
+    ws = make_workspace({"jobs/t/job_specs.yaml": "version: 1\nkind: sql\n", "jobs/t/q.sql": "SELECT 1 AS x"})
+    lines = ["import sys, traceback", "from dsflow import job"]
+    code = "\n".join([*lines, "try: job.table('nope')", "except Exception: traceback.print_exc(file=sys.stdout)"])
+    *_, message, hint = by_hand(ws.root / "jobs" / "t", code).splitlines()
+    assert message == "dsflow.errors.JobFailed: there is no table 'nope'"
+    assert hint
+
+
 def test_by_hand_it_takes_the_jobs_own_defaults_and_today(make_workspace: MakeWorkspace) -> None:
     ws = make_workspace(
         {

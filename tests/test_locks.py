@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dsflow.errors import EnvironmentMissing, PartitionLocked
-from dsflow.store.locks import lock
+from dsflow.store.locks import is_held, lock
 from tests.versions import exit_code, fork, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -117,3 +117,12 @@ def test_a_file_system_without_locks_is_named(path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(EnvironmentMissing, match="has no locks: No locks available"), lock(path, "me"):
         pytest.fail("locked without a lock")
+
+
+def test_whether_a_lock_is_held_can_be_seen_without_taking_it(path: Path) -> None:
+    assert not is_held(path)
+    with lock(path, "me"):
+        assert is_held(path)
+    assert not is_held(path)
+    with lock(path, "me"):
+        pass

@@ -6,12 +6,25 @@ import datetime as dt
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsflow.errors import UsageError
 from dsflow.model import Grain
-from dsflow.partitions import GRAINS, ds_of, end_of, resolve, shift, start_of, window
+from dsflow.partitions import (
+    GRAINS,
+    between,
+    ds_of,
+    end_of,
+    grain_of,
+    holding,
+    inside,
+    resolve,
+    shift,
+    span,
+    start_of,
+    window,
+)
 
 # Away from the ends of the calendar, so that everything can be moved a little.
 MOMENTS = st.datetimes(dt.datetime(100, 1, 1), dt.datetime(9900, 1, 1))
@@ -139,3 +152,103 @@ def test_today_and_yesterday_are_this_partition_and_the_one_before(grain: Grain,
     now = dt.datetime(2027, 1, 1, 0, 30)
     assert (resolve("today", grain, now), resolve("yesterday", grain, now)) == (today, yesterday)
     assert resolve(today, grain, now) == today
+
+
+@given(MOMENTS, st.sampled_from([(fine, coarse) for i, fine in enumerate(GRAINS) for coarse in GRAINS[i:]]))
+def test_every_partition_is_inside_the_one_that_holds_it_and_in_no_other(
+    moment: dt.datetime, grains: tuple[Grain, Grain]
+) -> None:
+    fine, coarse = grains
+    ds = ds_of(moment, fine)
+    holder = holding(ds, fine, coarse)
+    assert ds in inside(holder, coarse, fine)
+    assert ds not in inside(shift(holder, 1, coarse), coarse, fine)
+    assert ds not in inside(shift(holder, -1, coarse), coarse, fine)
+
+
+@settings(deadline=None)
+@given(MOMENTS, GRAIN, GRAIN, st.integers(0, 20))
+def test_between_has_everything_that_a_stretch_touches(
+    moment: dt.datetime, grain: Grain, wanted: Grain, steps: int
+) -> None:
+    first = ds_of(moment, grain)
+    last = shift(first, steps, grain)
+    found = between(first, last, wanted)
+    assert found == window(found[-1], len(found), wanted)
+    assert start_of(found[0], wanted) <= start_of(first, grain) < end_of(found[0], wanted)
+    assert start_of(found[-1], wanted) < end_of(last, grain) <= end_of(found[-1], wanted)
+
+
+@given(MOMENTS, GRAIN)
+def test_the_form_tells_the_grain(moment: dt.datetime, grain: Grain) -> None:
+    assert grain_of(ds_of(moment, grain)) == grain
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "2026-13", "2026-02-30", "2025-W53", "2026-11-20T24", "ds=2026-11-20", "2026"]
+)
+def test_what_is_no_ds_has_no_grain(text: str) -> None:
+    assert grain_of(text) is None
+
+
+@pytest.mark.parametrize(
+    ("ds", "grain", "finer", "first", "last", "count"),
+    [
+        ("2026-11-20", "day", "hour", "2026-11-20T00", "2026-11-20T23", 24),
+        ("2026-W53", "week", "day", "2026-12-28", "2027-01-03", 7),
+        ("2024-02", "month", "day", "2024-02-01", "2024-02-29", 29),
+        ("2026-11", "month", "week", "2026-W45", "2026-W49", 5),  # the weeks that begin in November
+    ],
+)
+def test_inside(ds: str, grain: Grain, finer: Grain, first: str, last: str, count: int) -> None:
+    found = inside(ds, grain, finer)
+    assert (found[0], found[-1], len(found)) == (first, last, count)
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        ("2026-10-01..2026-11-19", "2026-10-01", "2026-11-19"),
+        ("2026-10-01...2026-11-19", "2026-10-01", "2026-11-19"),
+        ("2026-10-01", "2026-10-01", "2026-10-01"),
+        ("2026-10", "2026-10", "2026-10"),
+        ("2026-10..2026-11-19", "2026-10", "2026-11-19"),
+        ("2026-W40..today", "2026-W40", "2026-11-20"),
+        ("yesterday", "2026-11-19", "2026-11-19"),
+        ("2026-11-20T05..2026-11-20T07", "2026-11-20T05", "2026-11-20T07"),
+    ],
+)
+def test_a_span_is_what_a_person_writes(text: str, first: str, last: str) -> None:
+    assert span(text, dt.datetime(2026, 11, 20, 8)) == (first, last)
+
+
+def test_a_month_is_all_its_days() -> None:
+    assert between(*span("2026-10"), "day") == window("2026-10-31", 31)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("2026-11-19..2026-10-01", "2026-11-19..2026-10-01 ends before it begins"),
+        ("2026-11-20..2026-10", "2026-11-20..2026-10 ends before it begins"),
+        ("2026-10-01..", "'' is not a date"),
+        ("..2026-10-01", "'' is not a date"),
+        ("2026-10-01....2026-11-19", "'.2026-11-19' is not a date"),
+        ("2026-02-30", "'2026-02-30' is not a date"),
+        ("../etc", "'' is not a date"),
+        ("x" * 90, f"'{'x' * 37}...' is not a date"),
+    ],
+)
+def test_a_wrong_span_is_told(text: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        span(text)
+    assert caught.value.message == sentence
+
+
+def test_the_end_of_the_calendar_can_be_reached() -> None:
+    assert between("9999-12-30", "9999-12-30", "week") == ("9999-W52",)
+
+
+def test_more_than_anybody_means_is_refused() -> None:
+    with pytest.raises(UsageError, match="more than 1,000,000 hours"):
+        between("0001-01-02", "9000-01-01", "hour")

@@ -148,6 +148,40 @@ def test_a_python_script_that_fails_names_its_line(make_workspace: MakeWorkspace
     assert "KeyError: 'rain'" in screen.out
 
 
+def test_the_reason_of_a_failure_is_on_the_screen_once_and_in_the_log(
+    make_workspace: MakeWorkspace, dsflow: Dsflow
+) -> None:
+    make_workspace(
+        {
+            "jobs/t/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: x}\n",
+            "jobs/t/query.sql": "SELECT CAST('rain' AS INTEGER) AS x",
+        }
+    )
+    screen = dsflow("run", "t", DS)
+    assert (screen.out + screen.err).count("Conversion Error") == 1
+    assert f"t ds={DS} failed: computing the rows to write: Conversion Error" in dsflow("logs").out
+
+
+def test_the_message_of_a_python_script_is_its_first_line(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
+    make_workspace(
+        {
+            "jobs/t/job_specs.yaml": "version: 1\nkind: script\noutput: {raw: x}\n",
+            "jobs/t/main.py": "from dsflow import job\njob.sql('SELECT * FROM nowhere')\n",
+            "jobs/u/job_specs.yaml": "version: 1\nkind: script\noutput: {raw: x}\n",
+            "jobs/u/main.py": "raise ValueError('too cold\\n\\nLINE 1: x\\n        ^')\n",
+        }
+    )
+    assert "  dsflow.errors.JobFailed: " in dsflow("run", "t", DS).out
+    assert "  ValueError: too cold\n" in dsflow("run", "u", DS).out
+
+
+def test_all_mistakes_of_a_spec_stand_below_each_other(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
+    make_workspace({"jobs/t/job_specs.yaml": "version: 1\nkind: sqll\ngrain: dai\n"})
+    lines = dsflow("run", "t", DS).err.splitlines()
+    assert [line[:7] for line in lines] == ["error: ", "       "]
+    assert all("jobs/t/job_specs.yaml: " in line for line in lines)
+
+
 def test_7_1_19_a_shell_job_that_fails_is_a_failure(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
     ws = make_workspace(
         {
@@ -318,7 +352,10 @@ def test_a_timeout_ends_the_run_and_saves_the_notebook(make_workspace: MakeWorks
     assert "first words" in (folder / "notebook.ipynb").read_text()
 
 
-def test_retries_are_runs_of_their_own(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
+def test_retries_are_runs_of_their_own(
+    make_workspace: MakeWorkspace, dsflow: Dsflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dsflow.runner._FIRST_PAUSE_SECONDS", 0.01)
     script = 'n=$(cat "$DSFLOW_DATA/count" 2>/dev/null || echo 0); echo $((n+1)) > "$DSFLOW_DATA/count"; [ "$n" -ge 2 ]'
     ws = make_workspace(
         {"jobs/t/job_specs.yaml": "version: 1\nkind: script\nrun: {retries: 2}\n", "jobs/t/t.sh": script}

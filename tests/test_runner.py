@@ -31,6 +31,7 @@ from dsflow.model import (
 from dsflow.specs.load import load_workspace
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, Tree, notebook
+from tests.samples import sample_outcome
 
 DS = "2013-01-01"
 SCRIPT = "version: 1\nkind: script\n"
@@ -49,8 +50,8 @@ def script(code: str, specs: str = SCRIPT) -> Tree:
 def execute(workspace: Workspace, *listeners: runner.Listener, jobs: tuple[str, ...] = ("t",)) -> list[Outcome]:
     settings = load_workspace(workspace)
     chosen = [prepare.prepare(workspace, settings, job, [DS], []) for job in jobs]
-    steps = [one.step for one in chosen]
-    return runner.execute(steps, chosen[0].runtime, chosen[0].reason, chosen[0].folders, listeners)
+    assignments = [one.assignment for one in chosen]
+    return runner.execute(assignments, chosen[0].runtime, chosen[0].reason, chosen[0].folders, listeners)
 
 
 def run_folder(workspace: Workspace, job: str = "t") -> Path:
@@ -242,22 +243,18 @@ def test_a_run_ends_with_its_script_and_so_does_what_it_left_behind(make_workspa
 LONG_QUERY = "SELECT count(*) AS n FROM range(100000000) a, range(100000) b WHERE (a.range * b.range) % 7 = 3"
 
 
-@pytest.mark.parametrize(
-    "files",
-    [
-        script('echo $$ > "$DSFLOW_DATA/pid"\necho waiting\nsleep 600\n'),
-        {**QUERY, "jobs/t/q.sql": LONG_QUERY},
-    ],
-    ids=["script", "sql"],
-)
+@pytest.mark.parametrize("kind", ["script", "sql"])
 def test_a_shim_that_is_killed_leaves_a_failed_run_with_a_page_and_no_processes(
-    make_workspace: MakeWorkspace, files: Tree
+    make_workspace: MakeWorkspace, kind: str
 ) -> None:
-    workspace = make_workspace(files)
+    waiting = script('echo $$ > "$DSFLOW_DATA/pid"\necho waiting\nsleep 600\n')
+    workspace = make_workspace(waiting if kind == "script" else {**QUERY, "jobs/t/q.sql": LONG_QUERY})
     children: list[psutil.Process] = []
 
     def kill(shim: psutil.Process) -> None:
-        wait_for(shim.children, "the shim has started the job's code")
+        # A query is executed by threads of the shim itself.
+        started = shim.children if kind == "script" else lambda: shim.num_threads() > 2
+        wait_for(started, "the shim has started the job's code")
         children.extend(shim.children(recursive=True))
         shim.kill()
 
@@ -273,7 +270,7 @@ def test_a_shim_that_is_killed_leaves_a_failed_run_with_a_page_and_no_processes(
     assert recorded(workspace) == outcome
     assert "the run was killed" in (run_folder(workspace) / "index.html").read_text()
     assert {"task.json", "outcome.json", "log.txt", "index.html"} <= files_in(run_folder(workspace))
-    assert children
+    assert bool(children) == (kind == "script")
     wait_for(lambda: all(gone(child.pid) for child in children), "the job's code is gone")
 
 
@@ -355,3 +352,25 @@ def test_a_reader_that_has_seen_enough_does_not_cost_the_run(make_workspace: Mak
         [sys.executable, "-m", "dsflow", "runs", "--json"], capture_output=True, text=True, check=True
     ).stdout
     assert "succeeded" in json.dumps(json.loads(listed))
+
+
+# ---- trying again
+
+
+@pytest.mark.parametrize(("attempt", "pause"), [(1, 1.0), (2, 2.0), (3, 4.0), (7, 60.0), (50, 60.0)])
+def test_the_pause_before_a_retry_doubles_up_to_a_minute(attempt: int, pause: float) -> None:
+    failed = sample_outcome(status=Status.FAILED, exit_code=1)
+    assert runner.pause_before_retry(failed, attempt, retries=100) == pause
+
+
+@pytest.mark.parametrize("exit_code", [2, 3, 4, 130])
+def test_what_another_attempt_cannot_mend_is_not_tried_again(exit_code: int) -> None:
+    failed = sample_outcome(status=Status.FAILED, exit_code=exit_code)
+    assert runner.pause_before_retry(failed, 1, retries=100) is None
+
+
+def test_there_are_no_more_attempts_than_asked_for() -> None:
+    failed = sample_outcome(status=Status.FAILED, exit_code=1)
+    assert runner.pause_before_retry(failed, 2, retries=2) == 2.0
+    assert runner.pause_before_retry(failed, 3, retries=2) is None
+    assert runner.pause_before_retry(sample_outcome(), 1, retries=2) is None

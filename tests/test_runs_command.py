@@ -61,11 +61,29 @@ def screen(text: str) -> str:
 
 def test_runs_lists_the_newest_first(workspace: Workspace, dsflow: Dsflow) -> None:
     assert screen(dsflow("runs").out) == screen("""
-        run                      job                 ds           status      rows     took     started
-        ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-        20261120T043512-3f9a1c   create-table-rain   2026-11-20   succeeded   26,115   4.2s     2026-11-20 04:35:12
-        20261120T043000-00000b   daily-rain          2026-11-20   failed               2m 05s   2026-11-20 04:30:00
+        run                     job                ds          status     rows    took
+        ────────────────────────────────────────────────────────────────────────────────
+        20261120T043512-3f9a1c  create-table-rain  2026-11-20  succeeded  26,115  4.2s
+        20261120T043000-00000b  daily-rain         2026-11-20  failed             2m 05s
     """)
+
+
+def test_since_takes_words_for_days_and_refuses_others(workspace: Workspace, dsflow: Dsflow) -> None:
+    assert dsflow("runs", "--since", "yesterday").exit_code == 0
+    refused = dsflow("runs", "--since", "lately")
+    assert refused.exit_code == 2
+    assert "'lately' is no date; write it like 2026-11-20" in refused.err
+
+
+def test_on_a_narrow_terminal_the_ids_and_dates_of_runs_stay_whole(workspace: Workspace) -> None:
+    import pexpect
+
+    command, environment = ["-m", "dsflow", "runs"], {**os.environ, "TERM": "xterm", "COLUMNS": "72"}
+    terminal = pexpect.spawn(sys.executable, command, encoding="utf-8", dimensions=(24, 72), env=environment)
+    terminal.expect(pexpect.EOF)
+    assert "20261120T043512-3f9a1c" in terminal.before
+    assert "2026-11-20" in terminal.before
+    assert "create-table-rain" not in terminal.before, "the job is what wraps"
 
 
 def test_runs_can_be_filtered(workspace: Workspace, dsflow: Dsflow) -> None:
@@ -76,6 +94,8 @@ def test_runs_can_be_filtered(workspace: Workspace, dsflow: Dsflow) -> None:
     assert listed("--status", "succeeded") == [SUCCEEDED]
     assert listed("--limit", "1") == [SUCCEEDED]
     assert listed("--since", "2026-11-20 04:31:00") == [SUCCEEDED]
+    assert listed("--since", "2026-11-20") == [SUCCEEDED, FAILED]
+    assert listed("--since", "2100-01-01") == []
     assert listed("--ds", "2026-11-20") == [SUCCEEDED, FAILED]
     nothing = dsflow("runs", "--ds", "2026-11-21")
     assert (nothing.exit_code, nothing.out, nothing.err) == (0, "", "No run matches.\n")
@@ -116,14 +136,14 @@ def test_show_tells_what_a_run_read_and_made(workspace: Workspace, dsflow: Dsflo
           api_token  ***
 
         Inputs
-        name   source        ds           rows   bytes     hash
-        ───────────────────────────────────────────────────────────────
-        raw    raw/weather   2026-11-20          48.2 kB   c0ffeec0ffee
+        name  source       ds          rows  bytes    hash
+        ──────────────────────────────────────────────────────────
+        raw   raw/weather  2026-11-20        48.2 kB  c0ffeec0ffee
 
         Outputs
-        output            ds           rows     bytes      hash
-        ───────────────────────────────────────────────────────
-        tables/fct_rain   2026-11-20   26,115   188.4 kB
+        output           ds          rows    bytes     hash
+        ───────────────────────────────────────────────────
+        tables/fct_rain  2026-11-20  26,115  188.4 kB
 
         Schema
           hour  INTEGER
@@ -133,9 +153,9 @@ def test_show_tells_what_a_run_read_and_made(workspace: Workspace, dsflow: Dsflo
           + rain DOUBLE
 
         Checks
-        expectation         every row   action   rows     violations
-        ────────────────────────────────────────────────────────────
-        rain_not_negative   rain >= 0   fail     26,115   0
+        expectation        every row  action  rows    violations
+        ────────────────────────────────────────────────────────
+        rain_not_negative  rain >= 0  fail    26,115  0
     """)
 
 

@@ -115,7 +115,9 @@ def test_demo_runs_the_pipeline_and_shows_the_table(
     screen = dsflow("demo", "--quiet", "new york")
     assert screen.exit_code == 0, screen.err
     assert f"Done. OK={len(SAMPLE_JOBS)} SKIP=0 WARN=0 FAIL=0" in screen.out
-    assert "mean_dep_delay" in screen.out
+    table = screen.out.split("the hours with the longest delays:")[1].split("The page")[0]
+    assert "mean_dep_delay" in table
+    assert max(map(len, table.splitlines())) <= 80
     page = next(line for line in screen.out.splitlines() if line.startswith("The page of the last run: "))
     assert Path(page.removeprefix("The page of the last run: ")).is_file()
     end = screen.out.split("Next:\n")[1].splitlines()

@@ -113,3 +113,30 @@ def test_a_long_message_fits_one_line(screen: Screen, capsys: pytest.CaptureFixt
     failure = Failure(kind="JobFailed", message="x" * 5000)
     screen(RunFinished(task=TASK, outcome=outcome(Status.FAILED, 1, failure=failure)))
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 310
+
+
+@pytest.mark.parametrize(("status", "code"), [(Status.FAILED, 5), (Status.INTERRUPTED, 130)])
+def test_where_nothing_is_to_be_mended_the_next_command_is_to_run_again(
+    screen: Screen, capsys: pytest.CaptureFixture[str], status: Status, code: int
+) -> None:
+    screen(RunFinished(task=TASK, outcome=outcome(status, code, failure=Failure(kind="", message="no"))))
+    assert capsys.readouterr().out.splitlines()[-1] == "  next: `dsflow run create-table-meteo 2013-01-01`"
+
+
+def test_a_brief_screen_gives_a_success_one_line_and_a_failure_all_of_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    screen = Screen(Console(), "datastore", brief=True)
+    screen(RunStarted(task=TASK))
+    screen(LogLine(task=TASK, text="8120 rows"))
+    screen(RunFinished(task=TASK, outcome=outcome()))
+    screen(RunFinished(task=TASK, outcome=outcome(Status.FAILED, 1, failure=Failure(kind="", message="no"))))
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.splitlines() == [
+        "✓ create-table-meteo ds=2013-01-01  12s",
+        "✗ create-table-meteo ds=2013-01-01 failed in 12s",
+        "  no",
+        f"  page: {FOLDER}/index.html",
+        "  next: dsflow open --last-failed, or mend it and `dsflow run create-table-meteo 2013-01-01`",
+    ]

@@ -19,6 +19,7 @@ from dsflow.specs.load import (
     load_workspace,
     settings_of,
 )
+from dsflow.specs.models import ScheduleSpec
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace
 
@@ -88,6 +89,17 @@ class TestJob:
         spec = job(make_workspace, "version: 1\nkind: sql\n")
         assert (spec.grain, spec.output, spec.run.network) == ("day", None, None)
 
+    def test_a_schedule_may_be_its_cron_line_alone(self, make_workspace: MakeWorkspace) -> None:
+        assert job(make_workspace, "version: 1\nkind: sql\nschedule: 30 4 * * 1-5\n").schedule == ScheduleSpec(
+            cron="30 4 * * 1-5", timezone="UTC", paused_until=None
+        )
+
+    def test_a_schedule_in_a_time_zone(self, make_workspace: MakeWorkspace) -> None:
+        text = "{cron: 0 6 * * MON, timezone: Europe/Paris, paused_until: 2026-12-01}"
+        assert job(make_workspace, f"version: 1\nkind: sql\nschedule: {text}\n").schedule == ScheduleSpec(
+            cron="0 6 * * MON", timezone="Europe/Paris", paused_until="2026-12-01"
+        )
+
     def test_a_spec_does_not_change(self, make_workspace: MakeWorkspace) -> None:
         spec = job(make_workspace, FULL)
         with pytest.raises(Exception, match="frozen"):
@@ -112,7 +124,27 @@ class TestJob:
             ("inputs: {a: {table: b, window: 0}}", "inputs.a.window: must be at least 1"),
             ("inputs: {a: {table: b, window: 1.5}}", "inputs.a.window: expected a whole number, got 1.5"),
             ("inputs: {a: {table: b, window: 2, as_of: ds}}", "inputs.a: give 'as_of' or 'window', not both"),
-            ("inputs: {a: {path: b, window: 2}}", "inputs.a: 'as_of' and 'window' go with 'raw' or 'table', not with"),
+            ("inputs: {a: {path: b, window: 2}}", "inputs.a: 'as_of', 'window' and 'lookback' go with 'raw' or"),
+            ("inputs: {a: {path: b, lookback: 2}}", "inputs.a: 'as_of', 'window' and 'lookback' go with 'raw' or"),
+            ("inputs: {a: {raw: b, lookback: 2, as_of: ds}}", "inputs.a: give 'as_of' or 'lookback', not both"),
+            ("inputs: {a: {raw: b, lookback: 0}}", "inputs.a.lookback: must be at least 1"),
+            ("tags: nightly", "tags: expected a list, got 'nightly'"),
+            ("tags: ['a b']", "tags[0]: 'a b' is not a valid tag name"),
+            ("schedule: nightly", "schedule.cron: 'nightly' is not a cron line ("),
+            ("schedule: '* * *'", "schedule.cron: '* * *' is not a cron line ("),
+            ("schedule: 61 4 * * *", "schedule.cron: '61 4 * * *' is not a cron line ("),
+            ("schedule: 0 0 30 2 *", "schedule.cron: '0 0 30 2 *'"),
+            ("schedule: {crn: '@daily'}", "schedule.crn: unknown key; did you mean 'cron'?"),
+            ("schedule: 5", "schedule: expected keys and values, got 5"),
+            (
+                "schedule: {cron: '@daily', timezone: Europe/Rmoe}",
+                "schedule.timezone: 'Europe/Rmoe' is not a time zone such as Europe/Paris; did you mean 'Europe/Rome'?",
+            ),
+            ("schedule: {cron: '@daily', timezone: ../x}", "schedule.timezone: '../x' is not a time zone such as"),
+            (
+                "schedule: {cron: '@daily', paused_until: 2026-13-01}",
+                "schedule.paused_until: '2026-13-01' is not a date such as 2026-12-01",
+            ),
             ("inputs: {a: {table: b, as_of: today}}", "inputs.a.as_of: 'today' is not one of ds"),
             ("inputs: {a: {table: ../b}}", "inputs.a.table: '../b' is not a valid table name"),
             ("inputs: {'a b': {table: b}}", "inputs.'a b': 'a b' is not a valid input name"),
@@ -163,7 +195,7 @@ class TestJob:
         assert mistakes(make_workspace, "") == ["version: required key is missing", "kind: required key is missing"]
 
     def test_a_version_from_the_future_is_refused(self, make_workspace: MakeWorkspace) -> None:
-        assert mistakes(make_workspace, "version: 3\nkind: sql\n") == ["version: 3 is not 1"]
+        assert mistakes(make_workspace, "version: 3\nkind: sql\n") == ["version: 3 is not one of 1"]
 
     def test_a_spec_that_is_a_link_out_of_the_workspace_is_refused(
         self, make_workspace: MakeWorkspace, tmp_path: Path

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from dsflow.errors import UsageError
 from dsflow.model import Expectation, Input, Output, Task, from_json, to_json
-from dsflow.tasks import make_task
-from dsflow.specs.load import load_job
+from dsflow.pipeline import load
+from dsflow.specs.load import load_job, load_workspace
+from dsflow.tasks import Maker, make_task
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, notebook
 
@@ -301,3 +303,97 @@ class TestLegacyJob:
         changed = LEGACY.replace("/data/tables/meteo/ds={{ds}}", "s3://bucket/{{ ds }}")
         workspace = make_workspace({**TREE, "jobs/old/job_specs.yaml": changed})
         assert task(workspace, "old", None, "2017-11-09").output is None
+
+    def test_the_date_may_have_another_name(self, make_workspace: MakeWorkspace) -> None:
+        changed = LEGACY.replace("ds }}", "day }}").replace("[ds]", "[day]").replace("{{ds}}", "{{ day }}")
+        found = task(make_workspace({**TREE, "jobs/old/job_specs.yaml": changed}), "old", "2017-11-09")
+        assert (found.ds, found.parameters) == ("2017-11-09", {"day": "2017-11-09"})
+
+
+class TestSourcesOfOtherJobs:
+    """What a job reads follows from who writes it."""
+
+    JOBS: ClassVar = {
+        "jobs/hours/job_specs.yaml": "version: 1\nkind: sql\ngrain: hour\noutput: {table: fct_hours}\n",
+        "jobs/users/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: dim_users, kind: dim}\n",
+        "jobs/x/job_specs.yaml": """
+            version: 1
+            kind: sql
+            inputs:
+              late: {table: fct_hours, lookback: 1}
+              past: {table: fct_x, window: 3}
+              exact: {table: dim_users, window: 1}
+            output: {table: fct_x}
+        """,
+        "jobs/x/q.sql": "SELECT * FROM late, past, exact, dim_users, fct_hours",
+        "jobs/broken/job_specs.yaml": "version: 1\nkind: sqll\n",
+    }
+
+    @pytest.fixture
+    def inputs(self, make_workspace: MakeWorkspace) -> dict[str, Input]:
+        return {source.name: source for source in task(make_workspace(self.JOBS), "x", "2026-11-20").inputs}
+
+    def test_a_finer_source_is_read_whole(self, inputs: dict[str, Input]) -> None:
+        hours = inputs["fct_hours"].partitions
+        assert (hours[0], hours[-1], len(hours)) == ("2026-11-20T00", "2026-11-20T23", 24)
+
+    def test_late_data_is_read_where_it_is(self, inputs: dict[str, Input]) -> None:
+        assert inputs["late"].partitions == inputs["fct_hours"].partitions
+        assert (inputs["late"].later[0], inputs["late"].later[-1]) == ("2026-11-21T00", "2026-11-21T23")
+
+    def test_of_its_own_output_only_what_lies_before(self, inputs: dict[str, Input]) -> None:
+        assert inputs["past"].partitions == ("2026-11-18", "2026-11-19")
+
+    def test_a_dimension_is_read_as_of_ds_unless_the_input_says_otherwise(self, inputs: dict[str, Input]) -> None:
+        assert (inputs["dim_users"].as_of, inputs["dim_users"].partitions) == ("2026-11-20", ())
+        assert (inputs["exact"].as_of, inputs["exact"].partitions) == (None, ("2026-11-20",))
+
+    def test_the_partition_it_writes_is_refused(self, make_workspace: MakeWorkspace) -> None:
+        workspace = make_workspace({**self.JOBS, "jobs/x/q.sql": "SELECT * FROM fct_x"})
+        assert refusal(workspace, "x") == "jobs/x/q.sql: x reads the very partition of table 'fct_x' that it writes"
+
+    def test_an_impossible_name_has_its_place(self, make_workspace: MakeWorkspace) -> None:
+        workspace = make_workspace({**self.JOBS, "jobs/x/q.sql": 'SELECT * FROM "a\tb"'})
+        assert refusal(workspace, "x") == "jobs/x/q.sql: 'a\\tb' cannot be a table name"
+
+
+class TestMaker:
+    def maker(self, workspace: Workspace) -> Maker:
+        settings = load_workspace(workspace)
+        return Maker(workspace, settings, load(workspace, settings))
+
+    @pytest.mark.parametrize("name", ["sum", "old"])
+    def test_it_makes_what_make_task_makes(self, workspace: Workspace, name: str) -> None:
+        maker = self.maker(workspace)
+        for ds in ("2026-11-19", "2026-11-20"):
+            made = maker.task(name, ds, {})[0]
+            alone = task(workspace, name, ds)
+            assert made == dataclasses.replace(alone, run_id=made.run_id, created=made.created)
+
+    def test_the_files_of_a_job_are_read_once(self, workspace: Workspace) -> None:
+        maker = self.maker(workspace)
+        first = maker.task("sum", "2026-11-19", {})[0]
+        for file in (workspace.jobs / "sum").iterdir():
+            file.unlink()
+        second = maker.task("sum", "2026-11-20", {"city": "lyon"})[0]
+        assert second.code is not None
+        assert "city = 'lyon'" in second.code
+        assert second.inputs[0].partitions[-1] == "2026-11-20"
+        assert second.run_id != first.run_id
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "SELECT * FROM fct_{{ ds_nodash }}",
+            "SELECT * FROM {{ params.city }}{# lyon #}",
+            "SELECT * FROM {% if ds < '2026-11-20' %}fct_20261119{% else %}fct_20261120{% endif %}",
+        ],
+    )
+    def test_a_query_may_read_something_else_on_another_date(self, make_workspace: MakeWorkspace, query: str) -> None:
+        tree = {**TREE, "jobs/sum/query.sql": query, "jobs/sum/job_specs.yaml": "version: 1\nkind: sql\n"}
+        tree["jobs/sum/job_specs.yaml"] += "parameters: {city: paris}\n"
+        maker = self.maker(make_workspace(tree))
+        city = "city" in query
+        first = maker.task("sum", "2026-11-19", {"city": "fct_20261119"} if city else {})[0]
+        second = maker.task("sum", "2026-11-20", {"city": "fct_20261120"} if city else {})[0]
+        assert [each.inputs[0].target for each in (first, second)] == ["fct_20261119", "fct_20261120"]

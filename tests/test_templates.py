@@ -124,6 +124,54 @@ def test_7_1_06_on_a_terminal_the_questions_are_asked(make_workspace: MakeWorksp
     _check_download(workspace)
 
 
+def test_on_a_terminal_a_wrong_answer_is_asked_again(make_workspace: MakeWorkspace) -> None:
+    import pexpect
+
+    make_workspace({})
+    command = ["-m", "dsflow", "generate-job", "download_file", "meteo"]
+    terminal = pexpect.spawn(sys.executable, command, encoding="utf-8", timeout=60)
+    terminal.expect("Address of the file")
+    terminal.sendline(URL)
+    terminal.expect(r"zip file.*\[y/N\]")
+    terminal.sendline("maybe")
+    terminal.expect("unzip=maybe: answer yes or no")
+    terminal.expect(r"zip file.*\[y/N\]")
+    terminal.sendline("")
+    terminal.expect(pexpect.EOF)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["create_table_from_csv", "meteo"], "jobs/create-table-meteo exists already"),
+        (["create_table_from_csv", "other", "--sample", "none.csv"], "none.csv: there is no such file"),
+    ],
+)
+def test_on_a_terminal_nothing_is_asked_where_the_answers_would_be_lost(
+    make_workspace: MakeWorkspace, dsflow: Dsflow, arguments: list[str], said: str
+) -> None:
+    import pexpect
+
+    make_workspace({})
+    dsflow("generate-job", "create_table_from_csv", "meteo", "-y")
+    terminal = pexpect.spawn(sys.executable, ["-m", "dsflow", "generate-job", *arguments], encoding="utf-8", timeout=60)
+    terminal.expect(pexpect.EOF)
+    assert said in terminal.before
+    assert "Raw dataset to read" not in terminal.before
+
+
+def test_on_a_terminal_the_instructions_wrap_between_words(make_workspace: MakeWorkspace) -> None:
+    import pexpect
+
+    make_workspace({})
+    command = ["-m", "dsflow", "generate-job", "create_table_from_csv", "a_rather_long_name", "-y"]
+    terminal = pexpect.spawn(sys.executable, command, encoding="utf-8", timeout=60, dimensions=(24, 80))
+    terminal.expect(pexpect.EOF)
+    lines = terminal.before.splitlines()
+    assert max(map(len, lines[lines.index("Instructions:") :])) <= 80
+    assert "    dsflow run create-table-a_rather_long_name" in terminal.before
+
+
 def test_7_1_07_with_answers_given_nothing_is_asked(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
     workspace = make_workspace({})
     screen = dsflow("generate-job", "download_file", "meteo", *ANSWERS)

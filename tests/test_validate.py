@@ -58,7 +58,8 @@ class TestValidate:
             "jobs/c/page.py: line 1: invalid syntax",
             "jobs/d/d.ipynb: line 1: not a notebook: not valid JSON",
             "jobs/e/job_specs.yaml: line 2, column 1: not valid YAML: did not find expected node content",
-            "10 mistakes in 8 jobs",
+            "table 't' is written by 2 jobs: jobs/b/job_specs.yaml: output, jobs/sum/job_specs.yaml: output",
+            "11 mistakes in 8 jobs",
         ):
             assert sentence in screen.out.splitlines()
 
@@ -134,6 +135,12 @@ class TestConfig:
         assert found["image"] == {"value": "b", "origin": "environment"}
         assert found["runtime"] == {"value": "process", "origin": "command line"}
         assert found["engine"] == {"value": "duckdb", "origin": "default"}
+
+    def test_a_setting_without_a_value_says_what_holds(self, make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
+        make_workspace({})
+        lines = [line.split() for line in dsflow("config").out.splitlines()]
+        assert ["image", "dsflow/python", "default"] in lines
+        assert ["templates", "none", "default"] in lines
 
     def test_a_password_is_not_shown(self, make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
         make_workspace({"dsflow.yml": "history: postgresql://me:hunter2@h/db\n"})

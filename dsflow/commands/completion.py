@@ -29,6 +29,18 @@ def jobs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Co
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+def templates(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the names of the templates that are on this machine already."""
+    from dsflow.workspace import TEMPLATE_SPECS, Workspace
+
+    try:
+        folders = Workspace.find(ctx.find_root().params.get("directory")).template_folders()
+    except DsflowError:
+        return []
+    names = sorted({spec.parent.name for folder in folders for spec in folder.glob(f"jobs/*/{TEMPLATE_SPECS}")})
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
 def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the ids of the latest runs."""
     from dsflow.history import History

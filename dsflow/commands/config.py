@@ -6,6 +6,9 @@ import click
 
 from dsflow.commands.context import Context
 
+# what holds where a setting has no value of its own
+_ABSENT = {"image": "dsflow/python", "base_image": "Debian's", "ca_bundle": "that of SSL_CERT_FILE and its like"}
+
 
 @click.command()
 @click.option("--runtime", type=click.Choice(["auto", "process", "docker"]), help="As with `dsflow run`.")
@@ -18,4 +21,5 @@ def config(context: Context, runtime: str | None) -> None:
     if context.json:
         context.console.document({s.name: {"value": s.safe_value, "origin": s.origin} for s in settings})
     else:
-        context.console.table(["setting", "value", "origin"], [[s.name, s.shown, s.origin] for s in settings])
+        rows = [[s.name, s.shown or _ABSENT.get(s.name, "none"), s.origin] for s in settings]
+        context.console.table(["setting", "value", "origin"], rows)

@@ -17,7 +17,11 @@ from dsflow.model import Outcome, RunFinished
 if TYPE_CHECKING:
     from dsflow.workspace import Workspace
 
-_WORST = "SELECT ds, * EXCLUDE (ds) FROM demo ORDER BY mean_dep_delay DESC NULLS LAST, time_hour, origin LIMIT 10"
+# as many columns as a terminal of 80 has room for
+_WORST = """
+    SELECT strftime(time_hour, '%Y-%m-%d %H:%M') AS hour, origin, flights, cancelled, mean_dep_delay, wind_speed
+    FROM demo ORDER BY mean_dep_delay DESC NULLS LAST, time_hour, origin LIMIT 10
+"""
 
 
 @click.command()
@@ -69,7 +73,7 @@ def _run_pipeline(context: Context, runtime: str) -> list[RunFinished]:
     ]
     first = chosen[0]
     outcomes: Sequence[Outcome] = runner.execute(
-        [each.step for each in chosen], first.runtime, first.reason, first.folders, listeners
+        [each.assignment for each in chosen], first.runtime, first.reason, first.folders, listeners
     )
     console.line(screen.summary(outcomes))
     return finished

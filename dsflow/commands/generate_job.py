@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dsflow.commands.completion import templates as complete_templates
 from dsflow.commands.context import Context
 from dsflow.errors import DsflowError, EnvironmentMissing, UsageError
 
@@ -23,7 +24,7 @@ _EXAMPLE = "dsflow generate-job download_file my_dataset"
 
 
 @click.command()
-@click.argument("template", required=False)
+@click.argument("template", required=False, shell_complete=complete_templates)
 @click.argument("name", required=False)
 @click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="Answer a question of the template.")
 @click.option("--sample", type=click.Path(path_type=Path), metavar="FILE", help="Take the columns from this file.")
@@ -74,7 +75,9 @@ def generate_job(
     except BrokenPipeError:  # whoever reads our lines has seen enough
         raise
     except OSError as error:
-        raise EnvironmentMissing(f"cannot write {error.filename or 'jobs/'}: {error.strerror}") from error
+        raise EnvironmentMissing(
+            f"cannot write {error.filename or 'jobs/'}: {error.strerror}", "Make jobs/ yours to write."
+        ) from error
 
 
 def _list(context: Context, known: dict[str, Source]) -> None:
@@ -130,11 +133,12 @@ def _ask(spec: TemplateSpec, name: str) -> dict[str, str]:
     answers: dict[str, str] = {}
     for question in spec.template_parameters:
         text, default = question.text or question.name, default_of(question, name)
+        shown = question.type != "boolean"
         if question.type == "boolean":
-            text, default = f"{text} (yes or no)", "yes" if default else "no"
+            text, default = f"{text} [{'Y/n' if default else 'y/N'}]", "yes" if default else "no"
         kind = click.Choice(question.choices) if question.type == "choice" else None
         while True:
-            said = str(click.prompt(text, default=default, type=kind, err=True))
+            said = str(click.prompt(text, default=default, show_default=shown, type=kind, err=True))
             try:
                 answer_of(question, said)
             except UsageError as error:

@@ -23,8 +23,8 @@ _LEFT_OUT = ("run_id", "created", "facts", "protocol")
 def render(context: Context, job: str, arguments: tuple[str, ...], params: tuple[str, ...]) -> None:
     """Show JOB for the date DS with everything filled in: the SQL of a sql job, the task of any other."""
     from dsflow.parameters import parse_given
-    from dsflow.tasks import make_task
     from dsflow.specs.load import load_job
+    from dsflow.tasks import make_task
 
     spec = load_job(context.workspace, job)
     # A '0.1' job without parameters runs for a date all the same, and `render` may be asked for any.

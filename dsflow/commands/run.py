@@ -1,47 +1,93 @@
-"""`dsflow run`."""
+"""`dsflow run`: one job for a date, a selection of jobs for a date, or what is due."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import datetime as dt
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from dsflow.commands import plans
 from dsflow.commands.completion import jobs as complete_jobs
 from dsflow.commands.context import Context
 from dsflow.errors import UsageError
 from dsflow.model import Event, Outcome, RunFinished, Task
 
+if TYPE_CHECKING:
+    from dsflow.execution import Ground
+    from dsflow.plan import Plan
+
+_SELECTING = re.compile(r"[+@:,*?\[]")
+
 
 @click.command()
-@click.argument("job", required=False, shell_complete=complete_jobs)
-@click.argument("arguments", nargs=-1, metavar="[DS] [PARAMETERS]...")
-@click.option("-p", "--param", "params", multiple=True, metavar="K=V", help="Set a parameter; can be repeated.")
-@click.option("--runtime", type=click.Choice(["auto", "process", "docker"]), help="Where the job runs.")
+@click.argument("arguments", nargs=-1, metavar="SELECTION [DS] [PARAMETERS]...", shell_complete=complete_jobs)
+@plans.plan_options
 @click.option("--port", type=click.IntRange(1, 65535), help="The port of a dashboard.")
+@click.option("--if-stale", is_flag=True, help="Leave a single job alone too if its partition is fresh.")
+@click.option("--due", is_flag=True, help="Run what the jobs' schedules say is due and nobody has run yet.")
+@click.option("--catch-up", is_flag=True, help="With --due: also the ticks that were missed.")
 @click.pass_context
 def run(
     ctx: click.Context,
-    job: str | None,
+    /,
     arguments: tuple[str, ...],
-    params: tuple[str, ...],
-    runtime: str | None,
     port: int | None,
+    if_stale: bool,
+    due: bool,
+    catch_up: bool,
+    **rest: Any,
 ) -> None:
-    """Run JOB for the date DS (today if absent; also `yesterday`).
+    """Run jobs for the date DS (today if absent; also `yesterday`).
+
+    A single JOB runs always. Of a selection (`+x`, `x+`, `tag:nightly`, several names) what is fresh is skipped.
 
     \b
     dsflow run create-table-weather 2013-01-01
     dsflow run create-table-weather 2013-01-01 -p city=paris --runtime docker
+    dsflow run +fct-delays yesterday
+    dsflow run --due
     """
-    if job is None:
-        raise UsageError("Usage: dsflow run JOB [DS] [PARAMETERS]", "Show the jobs: `ls jobs`")
+    context: Context = ctx.obj
+    options = plans.options_of(rest)
+    if due:
+        ctx.exit(_run_due(context, arguments, options, catch_up=catch_up))
+    if not arguments:
+        raise UsageError("Usage: dsflow run JOB [DS] [PARAMETERS]", "Show the jobs: `dsflow ls jobs`")
+    if catch_up:
+        raise UsageError("--catch-up belongs to --due", "Type `dsflow run --due --catch-up`.")
+    asks_for_plan = if_stale or options.explain or options.dry_run or options.exclude
+    if not asks_for_plan and _is_one_job(context, arguments):
+        ctx.exit(_run_one(context, arguments, options, port))
+    if port is not None:
+        raise UsageError("--port is for a single dashboard", "`dsflow run DASHBOARD --port N`.")
+    ctx.exit(_run_selection(context, arguments, options))
+
+
+def _is_one_job(context: Context, arguments: Sequence[str]) -> bool:
+    """Tell a job with its date and parameters from a selection of several."""
+    if _SELECTING.search(arguments[0]):
+        return False
+    others = set(context.workspace.job_names()).intersection(arguments[1:])
+    if not others:
+        return True
+    from dsflow.specs.load import load_job
+
+    return load_job(context.workspace, arguments[0]).legacy
+
+
+def _run_one(context: Context, arguments: Sequence[str], options: plans.PlanOptions, port: int | None) -> int:
     from dsflow import runner
     from dsflow.prepare import prepare
     from dsflow.screen import Screen, shown_datastore
 
-    context: Context = ctx.obj
-    chosen = prepare(context.workspace, context.settings, job, arguments, params, runtime=runtime, port=port)
+    job, *values = arguments
+    chosen = prepare(
+        context.workspace, context.settings, job, values, options.params, runtime=options.runtime, port=port
+    )
     screen = Screen(context.console, shown_datastore(context.workspace.datastore))
     finished: list[RunFinished] = []
 
@@ -51,12 +97,56 @@ def run(
             finished.append(event)
 
     listeners = (screen, record)
-    outcomes = runner.execute([chosen.step], chosen.runtime, chosen.reason, chosen.folders, listeners)
+    outcomes = runner.execute([chosen.assignment], chosen.runtime, chosen.reason, chosen.folders, listeners)
     context.console.line(screen.summary(outcomes))
     if context.json:
         context.console.document({"runs": [_document(event.task, event.outcome) for event in finished]})
-    ctx.exit(runner.exit_code_of(outcomes))
+    return runner.exit_code_of(outcomes)
 
 
 def _document(task: Task, outcome: Outcome) -> dict[str, Any]:
     return {"task": dataclasses.asdict(task), "outcome": dataclasses.asdict(outcome), "folder": task.folder}
+
+
+def _run_selection(context: Context, arguments: Sequence[str], options: plans.PlanOptions) -> int:
+    from dsflow import pipeline, plan
+
+    expressions, dates = plans.split_dates(arguments)
+    if not expressions:
+        raise UsageError("no job is named", "`dsflow run SELECTION DS`; `dsflow ls` shows the jobs.")
+    first, last = dates or plans.today()
+    if first != last:
+        raise UsageError("`run` takes one date", f"`dsflow backfill {' '.join(arguments)}` takes many.")
+    whole = pipeline.load(context.workspace, context.settings)
+    jobs = plans.planned_jobs(whole, expressions, options.exclude)
+    ground = plans.ground_of(context, whole, jobs, options.params, options.runtime)
+    made = plan.make(whole, jobs, first, last, ground.standing, force=options.force)
+    return _carry_out(context, made, ground, options)
+
+
+def _run_due(context: Context, expressions: Sequence[str], options: plans.PlanOptions, *, catch_up: bool) -> int:
+    from dsflow import due, pipeline, plan
+    from dsflow.store.layout import Layout
+
+    console = context.console
+    whole = pipeline.load(context.workspace, context.settings)
+    jobs = [name for name in plans.planned_jobs(whole, expressions, options.exclude) if whole.nodes[name].job.schedule]
+    layout = Layout(context.workspace.datastore.resolve())
+    with due.claimed(jobs, layout, lambda job: console.note(f"{job}: another `run --due` is at work on it")) as free:
+        ground = plans.ground_of(context, whole, free, options.params, options.runtime)
+        now = dt.datetime.now(dt.UTC)
+        dates = due.wanted(whole, free, ground.standing, context.history, now, catch_up=catch_up)
+        made = plan.make_for(whole, dates, ground.standing, force=options.force)
+        if not made.steps:
+            console.note("Nothing is due." if jobs else "No job has a `schedule:`.")
+        return _carry_out(context, made, ground, options)
+
+
+def _carry_out(context: Context, made: Plan, ground: Ground, options: plans.PlanOptions) -> int:
+    """Run a plan without asking: whoever names one date knows what they want."""
+    from dsflow.explanation import headline
+
+    pace = options.pace()
+    plans.explain(context, made, only_waiting=not (options.explain or options.dry_run))
+    context.console.line(headline(made, pace.workers))
+    return plans.finish(context, made, ground, pace, dry_run=options.dry_run)

@@ -23,11 +23,20 @@ from dsflow.records import RUNNING, Record
 T = TypeVar("T")
 
 
+def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> dt.datetime | None:
+    midnight = dt.datetime.combine(dt.datetime.now().date(), dt.time())
+    days = {"today": midnight, "yesterday": midnight - dt.timedelta(days=1)}
+    try:
+        return None if text is None else days.get(text) or dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"'{text}' is no date; write it like 2026-11-20 or 2026-11-20T05:30") from None
+
+
 @click.group(invoke_without_command=True, subcommand_metavar="[show RUN | rebuild]")
 @click.option("--job", shell_complete=complete_jobs, help="Only runs of this job.")
 @click.option("--ds", help="Only runs for this partition.")
 @click.option("--status", type=click.Choice([RUNNING, *map(str, Status)]), help="Only such runs.")
-@click.option("--since", type=click.DateTime(), metavar="DATE", help="Only runs that started then or later.")
+@click.option("--since", callback=_moment, metavar="DATE", help="Only runs that started then or later.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many, the newest.")
 @click.pass_context
 def runs(

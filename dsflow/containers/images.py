@@ -195,26 +195,34 @@ def with_requirements(
     Raises:
         EnvironmentMissing: they cannot be installed.
     """
-    wanted = sorted(set(requirements))
+    tag, files = _layer(image, requirements, surroundings)
+    made = containers.find_image(tag)
+    if made is None:
+        with cache.one_at_a_time(f"image-{tag.removeprefix(PREFIX).replace(':', '-')}", notify):
+            # Another dsflow may have made it while this one waited.
+            made = containers.find_image(tag)
+            if made is None:
+                notify(f"Adding {', '.join(sorted(set(requirements)))} to {name} (once)")
+                build = _Build("job", tag, files, replace(surroundings.settings, base=name))
+                made = build.run({"config-hash": tag.partition(":")[2]}, notify)
+    return tag, made
+
+
+def known_with(image: Image, requirements: Sequence[str], surroundings: Surroundings) -> Image | None:
+    """Give the image that `with_requirements` would, or None where it is not made yet."""
+    return containers.find_image(_layer(image, requirements, surroundings)[0])
+
+
+def _layer(image: Image, requirements: Sequence[str], surroundings: Surroundings) -> tuple[str, dict[str, bytes]]:
+    """Give the tag of an image with requirements, and the files of its build."""
     folders = [*surroundings.folders, package_folder("docker")]
     recipe = next(path for folder in folders if (path := folder / "python" / "requirements.Dockerfile").is_file())
     files = {
         "Dockerfile": recipe.read_bytes(),
         "installer.lock": recipe.with_name("installer.lock").read_bytes(),
-        "requirements.txt": "".join(f"{line}\n" for line in wanted).encode(),
+        "requirements.txt": "".join(f"{line}\n" for line in sorted(set(requirements))).encode(),
     }
-    key = _hash({**files, "image": image.id.encode()})
-    tag = f"{PREFIX}job:{key[:16]}"
-    made = containers.find_image(tag)
-    if made is None:
-        with cache.one_at_a_time(f"image-job-{key[:16]}", notify):
-            # Another dsflow may have made it while this one waited.
-            made = containers.find_image(tag)
-            if made is None:
-                notify(f"Adding {', '.join(wanted)} to {name} (once)")
-                build = _Build("job", tag, files, replace(surroundings.settings, base=name))
-                made = build.run({"config-hash": key}, notify)
-    return tag, made
+    return f"{PREFIX}job:{_hash({**files, 'image': image.id.encode()})[:16]}", files
 
 
 @functools.cache

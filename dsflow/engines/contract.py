@@ -31,7 +31,10 @@ class Preview:
 
 
 class Engine(Protocol):
-    """One session of an engine, made by its module's `open_engine(threads, memory)`."""
+    """One session of an engine, made by its module's `open_engine(threads, memory)`.
+
+    The module's `prepare()` loads it ahead of that, in a process that will be forked.
+    """
 
     def read(self, files: Sequence[Path | str], format: str, *, with_ds: bool, options: Mapping[str, Any]) -> Any:
         """Give the rows of some files (`parquet`, `csv`, `json`, `text`) as the engine's own lazy table.
@@ -77,6 +80,9 @@ class Engine(Protocol):
 
     def keep(self, files: Sequence[Path], constraints: Sequence[str], path: Path) -> None:
         """Write the rows that meet all constraints into one Parquet file."""
+
+    def interrupt(self) -> None:
+        """Have the statement that another thread executes in this session fail soon; nothing where there is none."""
 
     def preview(self, files: Sequence[Path], limit: int) -> Preview:
         """Give the first rows of Parquet files as text."""

@@ -9,6 +9,11 @@ from dsflow.engines.contract import Engine
 ENGINES = {"duckdb": "dsflow.engines.duckdb"}
 
 
+def prepare(name: str) -> None:
+    """Load an engine, and make ready what a fork of this process can use; starts no thread."""
+    importlib.import_module(ENGINES[name]).prepare()
+
+
 def open_engine(name: str, *, threads: float | None = None, memory: int | None = None) -> Engine:
     """Start a session of an engine.
 

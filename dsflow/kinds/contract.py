@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from dsflow.engines.contract import Engine
 from dsflow.masking import Masker
 from dsflow.model import Task
 
@@ -29,6 +30,8 @@ class Work:
         say: Prints one line into the log (masked, live).
         progress: Reports `(done, total)` units.
         watch: Puts a child process under the memory limit; call it once per child, with its pid.
+        examine: Checks the staged table with a session of its engine, so that the shim need not start another; for a
+            kind that has one at hand. None where there is no table.
     """
 
     task: Task
@@ -44,10 +47,14 @@ class Work:
     say: Callable[[str], None]
     progress: Callable[[int, int], None]
     watch: Callable[[int], None]
+    examine: Callable[[Engine], None] | None = None
 
 
 class Kind(Protocol):
     """A module that executes one kind of job."""
+
+    def load(self, task: Task, job_folder: Path) -> None:
+        """Load the libraries that `run` and `body` will need, in a process that will be forked: start no thread."""
 
     def run(self, work: Work) -> None:
         """Execute the user's code until it ends.

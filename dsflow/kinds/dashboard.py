@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from dsflow.kinds.contract import Work
-from dsflow.kinds.script import body, execute
+from dsflow.kinds.script import body, execute, load
 
-__all__ = ["body", "run"]
+__all__ = ["body", "load", "run"]
 
 
 def run(work: Work) -> None:

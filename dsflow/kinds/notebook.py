@@ -6,16 +6,21 @@ time as the kernel's. Cells are numbered as on the page: `cell 3` is the one sho
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsflow import errors
+from dsflow.engines import registry
 from dsflow.errors import DsflowError, JobFailed, KernelDied, OutOfMemory, UsageError
 from dsflow.kinds.contract import Work
 from dsflow.lean import lean
+from dsflow.model import Task
 from dsflow.notebooks import read_notebook
 
 if TYPE_CHECKING:
@@ -29,7 +34,32 @@ _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\
 _FRAME = re.compile(r"^\s*(?:Cell In\[(\d+)\], line (\d+)|File <timed \w+>:(\d+))", re.MULTILINE)
 # Python adds the name of a temporary file to what it says about a syntax error.
 _IN_FILE = re.compile(r" \(\S+\.py, line \d+\)$")
+_WORD = re.compile(r"[A-Za-z_]\w*")
+# What takes long to import, starts nothing by itself, and survives a fork.
+_LARGE = frozenset({"duckdb", "matplotlib", "numpy", "pandas", "plotly", "pyarrow"})
 _OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryException")
+
+
+def load(task: Task, job_folder: Path) -> None:
+    """Load what runs and shows a notebook, and the large libraries that this one imports."""
+    from dsflow import forked_kernel, notebook_page
+
+    # First: it remembers what a kernel alone would load.
+    forked_kernel.load()
+    notebook_page.load()
+    path = job_folder / task.main
+    # As the run will do it: what this loads on its way is loaded then.
+    papermill = _papermill()
+    papermill.parameterize.parameterize_notebook(
+        _node(read_notebook(path, task.main), task.main), {"ds": ""}, kernel_name="python3", language="python"
+    )
+    words = set(_WORD.findall(path.read_text(encoding="utf-8", errors="replace")))
+    for library in sorted(words & _LARGE):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(library)
+    if "dsflow" in words:
+        importlib.import_module("dsflow.job")
+        registry.prepare(task.engine)
 
 
 def run(work: Work) -> None:

@@ -13,14 +13,20 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from dsflow import highlighting
 from dsflow.errors import JobFailed
-from dsflow.highlighting import source
 from dsflow.kinds.contract import Work
+from dsflow.model import Task
 
 _REMEMBERED_LINES = 60
 _GRACE_SECONDS = 5
 # A program that never ends its line must not fill our memory.
 _LONGEST_LINE = 1 << 20
+
+
+def load(task: Task, job_folder: Path) -> None:
+    """Load what colours the script on the page; the script itself runs in a program of its own."""
+    highlighting.load(_language(task.main))
 
 
 def run(work: Work) -> None:
@@ -84,7 +90,11 @@ def body(work: Work) -> str:
         text = (work.job_folder / work.task.main).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return source(work.mask(text), "python" if work.task.main.endswith(".py") else "sh")
+    return highlighting.source(work.mask(text), _language(work.task.main))
+
+
+def _language(main: str) -> str:
+    return "python" if main.endswith(".py") else "sh"
 
 
 def _interpreter(path: Path) -> list[str]:

@@ -38,10 +38,22 @@ class Folders:
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How the shim's process ended. `out_of_memory` is the engine's word for it, where it has one."""
+    """How the shim's process ended.
+
+    Attributes:
+        exit_code: Its exit code; 128 and more for a signal.
+        out_of_memory: The engine's word for it, where it has one.
+        problem: Why nobody knows how it ended, where that is so.
+    """
 
     exit_code: int
     out_of_memory: bool = False
+    problem: str = ""
+
+
+def identity(runtime: str, place: Place) -> str:
+    """Give the words for a place in a fingerprint: `process:3f9a1c...`, `docker:9d0c...`."""
+    return f"{runtime}:{(place.image_id or place.lock_hash or '').removeprefix('sha256:')[:16]}"
 
 
 class Running(Protocol):
@@ -64,6 +76,19 @@ class Runtime(Protocol):
 
     def available(self) -> str | None:
         """Give None when tasks can run here, else one sentence that says why not."""
+
+    def expect(self, tasks: int) -> None:
+        """Be told that so many tasks will be started; what they can share is then kept ready until `close`."""
+
+    def close(self) -> None:
+        """End what is kept ready; tasks that still run end with it."""
+
+    def identify(self, needs: Needs, folders: Folders) -> str:
+        """Give what `identity` gives for the place that `prepare` would, without making it; empty if it is not made.
+
+        Raises:
+            EnvironmentMissing: nobody can tell here.
+        """
 
     def prepare(self, needs: Needs, folders: Folders, notify: Callable[[str], None]) -> Place:
         """Build or find what `needs` asks for; `notify` gets a line before anything slow.

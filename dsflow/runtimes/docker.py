@@ -13,7 +13,7 @@ from dsflow.containers.engine import LABEL, Bind, Container, Engine, Image, Want
 from dsflow.containers.settings import proxies
 from dsflow.errors import EnvironmentMissing
 from dsflow.model import Task
-from dsflow.runtimes.contract import Ending, Folders, Needs, Place
+from dsflow.runtimes.contract import Ending, Folders, Needs, Place, identity
 from dsflow.store.layout import Layout
 from dsflow.workspace import Workspace
 
@@ -49,6 +49,20 @@ class Docker:
     def available(self) -> str | None:
         """Give None when an engine answers."""
         return containers.available()
+
+    def expect(self, tasks: int) -> None:
+        """Do nothing: every task has a container of its own."""
+
+    def close(self) -> None:
+        """Do nothing: every container is gone with its task."""
+
+    def identify(self, needs: Needs, folders: Folders) -> str:
+        """Give what stands for the image."""
+        image = containers.find_image(needs.image or images.DEFAULT)
+        if image is not None and needs.requirements:
+            surroundings = images.Surroundings.of(Workspace(folders.jobs.parent))
+            image = images.known_with(image, needs.requirements, surroundings)
+        return identity(self.name, Place(image_id=image.id)) if image else ""
 
     def prepare(self, needs: Needs, folders: Folders, notify: Callable[[str], None]) -> Place:
         """Find the image, building it where it is one of ours and missing; add the requirements to it."""

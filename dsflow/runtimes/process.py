@@ -1,4 +1,8 @@
-"""Tasks in a child process on this machine, in its own process group."""
+"""Tasks in a child process on this machine, in its own process group.
+
+A single task gets a new interpreter. Several get a warm process that has everything loaded, and forks one for each
+(`dsflow.nursery`).
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from dsflow.model import Task
-from dsflow.runtimes.contract import Ending, Folders, Needs, Place
+from dsflow.runtimes.contract import Ending, Folders, Needs, Place, identity
+from dsflow.runtimes.warm import Child, Nursery
+
+# A warm process pays from the second task on.
+MANY = 2
+_SIGNALLED = 128
 
 
 class RunningProcess:
@@ -48,14 +58,59 @@ class RunningProcess:
         return Ending(exit_code=128 - code if code < 0 else code)
 
 
+class RunningChild:
+    """The shim as a child of a warm process."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+
+    def lines(self) -> Iterator[str]:
+        """Give whole lines as they come."""
+        return self._child.lines()
+
+    def stop(self, *, kill: bool = False) -> None:
+        """Ask the shim to end, which ends the job's code; or kill the whole group."""
+        self._child.signal(signal.SIGKILL if kill else signal.SIGTERM)
+
+    def wait(self) -> Ending:
+        """Wait for the shim, and let nothing that it started outlive it."""
+        ending = self._child.wait()
+        if ending.exit_code > _SIGNALLED:
+            _end_leftovers(self._child.run_id)
+        return ending
+
+
 class Process:
     """The runtime that needs nothing but this Python."""
 
     name = "process"
 
+    def __init__(self) -> None:
+        self._nurseries: dict[str, Nursery] = {}
+        self._choosing = threading.Lock()
+        self._tasks = 0
+
     def available(self) -> str | None:
         """Always."""
         return None
+
+    def expect(self, tasks: int) -> None:
+        """Be told that so many tasks will be started."""
+        self._tasks += tasks - 1
+
+    def close(self) -> None:
+        """End the warm processes; this runtime can go on, with new ones."""
+        with self._choosing:
+            nurseries, self._nurseries, self._tasks = self._nurseries, {}, 0
+        for nursery in nurseries.values():
+            nursery.close()
+
+    def identify(self, needs: Needs, folders: Folders) -> str:
+        """Give what stands for the packages installed for it."""
+        from dsflow import environments
+
+        known = environments.known(needs.requirements) if needs.requirements else environments.current()
+        return identity(self.name, Place(lock_hash=known.lock_hash)) if known else ""
 
     def prepare(self, needs: Needs, folders: Folders, notify: Callable[[str], None]) -> Place:
         """Give this Python, or that of a cached environment that has the requirements too."""
@@ -67,7 +122,9 @@ class Process:
             environment = environments.current()
         return Place(python=environment.python, lock_hash=environment.lock_hash)
 
-    def start(self, task: Task, place: Place, folders: Folders, environment: Mapping[str, str]) -> RunningProcess:
+    def start(
+        self, task: Task, place: Place, folders: Folders, environment: Mapping[str, str]
+    ) -> RunningProcess | RunningChild:
         """Start the shim; it ends when this process is gone."""
         run_folder = folders.datastore / task.folder
         python = place.python or sys.executable
@@ -79,10 +136,14 @@ class Process:
             "DSFLOW_STDIN_GUARD": "1",
             "PYTHONUNBUFFERED": "1",
         }
+        whole = {**os.environ, **added, **environment}
+        nursery = self._nursery(python)
+        if nursery is not None:
+            return RunningChild(nursery.start(run_folder, whole))
         process = subprocess.Popen(
             [python, "-P", "-m", "dsflow.shim", str(run_folder)],
             cwd=tempfile.gettempdir(),
-            env={**os.environ, **added, **environment},
+            env=whole,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -92,6 +153,19 @@ class Process:
             errors="replace",
         )
         return RunningProcess(process, task.run_id)
+
+    def _nursery(self, python: str) -> Nursery | None:
+        """Give the warm process of an interpreter; None where there is one task only, or forks are unsafe (macOS)."""
+        with self._choosing:
+            self._tasks += 1
+            if self._tasks < MANY or sys.platform != "linux":
+                return None
+            nursery = self._nurseries.get(python)
+            if nursery is None or not nursery.is_alive():
+                if nursery is not None:
+                    nursery.close()
+                nursery = self._nurseries[python] = Nursery(python)
+            return nursery
 
 
 def _end_leftovers(run_id: str) -> None:

@@ -71,8 +71,7 @@ def _sentence(details: Any, model: type[pydantic.BaseModel], shown: str) -> str:
         problem = f"unknown key{did_you_mean(str(place[-1]), _keys_at(model, place[:-1]))}"
     elif kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
-        one_of = f"one of {', '.join(allowed)}" if len(allowed) > 1 else allowed[0]
-        problem = f"{_got(given)} is not {one_of}{did_you_mean(str(given), allowed)}"
+        problem = f"{_got(given)} is not one of {', '.join(allowed)}{did_you_mean(str(given), allowed)}"
     elif kind == "value_error":
         problem = str(context["error"])
     elif kind in _BOUNDS:
@@ -106,7 +105,7 @@ def _inside(annotation: Any, part: str | int) -> Any:
 
 def _bare(annotation: Any) -> Any:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return next(arg for arg in typing.get_args(annotation) if arg is not type(None))
+        return _bare(next(arg for arg in typing.get_args(annotation) if arg is not type(None)))
     if typing.get_origin(annotation) is typing.Annotated:
         return _bare(typing.get_args(annotation)[0])
     return annotation

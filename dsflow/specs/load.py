@@ -242,8 +242,10 @@ def _input_problems(source: dict[str, Any]) -> list[str]:
         found.append("name exactly one of 'raw', 'table' and 'path'")
     if "as_of" in source and "window" in source:
         found.append("give 'as_of' or 'window', not both")
-    if "path" in source and ("as_of" in source or "window" in source):
-        found.append("'as_of' and 'window' go with 'raw' or 'table', not with 'path'")
+    if "as_of" in source and "lookback" in source:
+        found.append("give 'as_of' or 'lookback', not both")
+    if "path" in source and source.keys() & {"as_of", "window", "lookback"}:
+        found.append("'as_of', 'window' and 'lookback' go with 'raw' or 'table', not with 'path'")
     return found
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
+import zoneinfo
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -11,10 +13,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from dsflow.engines.registry import ENGINES
-from dsflow.errors import UsageError
+from dsflow.errors import UsageError, did_you_mean
 from dsflow.kinds.registry import KINDS
 from dsflow.model import Action, Grain
 from dsflow.quantities import memory_bytes, seconds
+from dsflow.schedule import check_cron
 from dsflow.workspace import check_name
 
 Format = Literal["csv", "json", "parquet", "text"]
@@ -70,6 +73,32 @@ def _free(name: str) -> str:
     return name
 
 
+def _zone(name: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        guess = did_you_mean(name, zoneinfo.available_timezones())
+        raise ValueError(f"{name[:60]!r} is not a time zone such as Europe/Paris{guess}") from None
+    return name
+
+
+def _moment(text: str) -> str:
+    try:
+        dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text[:60]!r} is not a date such as 2026-12-01") from None
+    return text
+
+
+def _cron(line: str) -> str:
+    check_cron(line)
+    return line
+
+
+def _cron_alone(value: Any) -> Any:
+    return {"cron": value} if isinstance(value, str) else value
+
+
 def _known(names: Iterable[str]) -> AfterValidator:
     allowed = tuple(names)
 
@@ -116,6 +145,9 @@ class InputSpec(Spec):
     window: Annotated[int, Strict(), Field(ge=1, le=10_000)] | None = Field(
         default=None, description="Read this many partitions, the last of them ds."
     )
+    lookback: Annotated[int, Strict(), Field(ge=1, le=1_000)] | None = Field(
+        default=None, description="Read so many partitions after ds too, those that exist: late data."
+    )
     options: dict[str, Any] = Field(default={}, description="Passed to the reader.")
 
 
@@ -160,6 +192,18 @@ class RunSpec(Spec):
     environment: tuple[VariableName, ...] = Field(default=(), description="Environment variables to pass on, by name.")
 
 
+class ScheduleSpec(Spec):
+    """When the job is due."""
+
+    cron: Annotated[Line, AfterValidator(_cron)] = Field(
+        description="Minute, hour, day of the month, month, day of the week: `30 4 * * *`."
+    )
+    timezone: Annotated[str, AfterValidator(_zone)] = Field(default="UTC", description="Where that clock hangs.")
+    paused_until: Annotated[str, AfterValidator(_moment)] | None = Field(
+        default=None, description="Nothing is due before this date."
+    )
+
+
 class JobFile(Spec):
     """job_specs.yaml, version 1."""
 
@@ -176,6 +220,10 @@ class JobFile(Spec):
     output: OutputSpec | None = None
     expectations: tuple[ExpectationSpec, ...] = ()
     expectation_action: Action = Field(default="fail", description="For expectations that do not say their own.")
+    tags: tuple[Annotated[str, _name("tag")], ...] = Field(default=(), description="Words to select jobs by.")
+    schedule: (
+        Annotated[ScheduleSpec, BeforeValidator(_cron_alone, json_schema_input_type=ScheduleSpec | str)] | None
+    ) = Field(default=None, description="When the job is due; a text is its `cron`.")
     run: RunSpec = RunSpec()
 
 

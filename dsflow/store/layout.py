@@ -4,6 +4,7 @@
     tables/NAME/ds=DS/RUN-part-N.parquet            published, nothing else and nothing hidden
     .dsflow/staging/RUN/{tables,raw}/NAME/ds=DS/    being written; looks like the place it will be swapped to
     .dsflow/manifests/{tables,raw}/NAME/ds=DS.json  what is published, and from what
+    .dsflow/index/{tables,raw}/NAME.json            what the manifests say, in one file; can be made again
     .dsflow/locks/{tables,raw}/NAME/ds=DS           who is writing the partition
     .dsflow/locks/gate                              held for moments, by whoever takes a lock or repairs
     .dsflow/trash/TIME-RUN/                         what a publish replaced, for a while
@@ -62,6 +63,11 @@ class Layout:
     def manifests(self, store: Store, name: str) -> Path:
         """Give the folder of the manifests of a table or a raw dataset."""
         return self.own / "manifests" / self.dataset(store, name).relative_to(self.root)
+
+    def index(self, store: Store, name: str) -> Path:
+        """Give the file that remembers what the manifests of a table or a raw dataset say."""
+        folder = self.own / "index" / self.dataset(store, name).relative_to(self.root)
+        return folder.with_name(f"{folder.name}.json")
 
     def lock(self, store: Store, name: str, ds: str) -> Path:
         """Give the lock file of a partition."""

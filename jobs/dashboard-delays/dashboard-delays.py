@@ -1,10 +1,12 @@
 """Dashboard of a table. `dsflow run dashboard-delays` starts it, Ctrl-C ends it."""
 
+import logging
 import os
 import threading
 
 from dash import Dash, Input, Output, dcc, html
 from plotly.graph_objects import Figure, Scatter
+from werkzeug.serving import run_simple
 
 from dsflow import job
 from dsflow.errors import DsflowError
@@ -13,6 +15,7 @@ TITLE = "delays"
 TABLE = "delays_by_weather"
 X_AXIS = "wind_speed"
 Y_AXIS = "mean_dep_delay"
+CELL = {"padding": "0.25rem 0.75rem", "borderBottom": "1px solid #ddd", "textAlign": "left", "whiteSpace": "nowrap"}
 
 app = Dash(__name__, title=TITLE, suppress_callback_exceptions=True)
 # the page is served by several threads, the engine answers one at a time
@@ -62,8 +65,8 @@ def chart(first, last):
         rows = ask(f"SELECT {name(X_AXIS)} AS x, {name(Y_AXIS)} AS y FROM {name(TABLE)} WHERE {between(first, last)}")
     except DsflowError as error:
         return Figure(layout={"title": {"text": error.message}})
-    titles = {"xaxis": {"title": {"text": X_AXIS}}, "yaxis": {"title": {"text": Y_AXIS}}}
-    return Figure(Scatter(x=rows["x"].tolist(), y=rows["y"].tolist(), mode="markers"), layout=titles)
+    layout = {"xaxis": {"title": {"text": X_AXIS}}, "yaxis": {"title": {"text": Y_AXIS}}, "margin": {"t": 40}}
+    return Figure(Scatter(x=rows["x"].tolist(), y=rows["y"].tolist(), mode="markers"), layout=layout)
 
 
 @app.callback(Output("rows", "children"), Input("dates", "start_date"), Input("dates", "end_date"))
@@ -73,9 +76,9 @@ def table(first, last):
         rows = ask(f"SELECT * FROM {name(TABLE)} WHERE {between(first, last)} LIMIT 10")
     except DsflowError as error:
         return html.P(error.message)
-    head = html.Tr([html.Th(column) for column in rows.columns])
-    body = [html.Tr([html.Td(str(value)) for value in row]) for row in rows.itertuples(index=False)]
-    return html.Table([html.Thead(head), html.Tbody(body)])
+    head = html.Tr([html.Th(column, style=CELL) for column in rows.columns])
+    body = [html.Tr([html.Td(str(value), style=CELL) for value in row]) for row in rows.itertuples(index=False)]
+    return html.Table([html.Thead(head), html.Tbody(body)], style={"borderCollapse": "collapse"})
 
 
 @app.server.route("/healthz")
@@ -87,4 +90,6 @@ def healthz():
 app.layout = page
 
 if __name__ == "__main__":
-    app.run(host=os.environ.get("DSFLOW_HOST", "127.0.0.1"), port=int(os.environ.get("DSFLOW_PORT", "8050")))
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every click would hide the ones that matter
+    host, port = os.environ.get("DSFLOW_HOST", "127.0.0.1"), int(os.environ.get("DSFLOW_PORT", "8050"))
+    run_simple(host, port, app.server, threaded=True)

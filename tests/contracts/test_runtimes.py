@@ -21,6 +21,9 @@ import pytest
 
 from dsflow import prepare, runner
 from dsflow.model import Event, LogLine, Outcome, Status
+from dsflow.runtimes.contract import Folders, Needs, identity
+from dsflow.runtimes.registry import runtime_of
+from dsflow.runtimes import process
 from dsflow.specs.load import load_workspace
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, Screen, notebook
@@ -31,11 +34,23 @@ SCRIPT = "version: 1\nkind: script\nmain: main.py\n"
 NOTEBOOK = "version: 1\nkind: notebook\nmain: main.ipynb\n"
 
 
-@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
-def runtime(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    name: str = request.param
-    if name == "docker":
+# `dsflow run` with a runtime that forks a warm process for a single task too, as it does for the tasks of a plan.
+WARM = "from dsflow import cli\nfrom dsflow.runtimes import process\nprocess.MANY = 1\ncli.main()"
+
+
+@pytest.fixture(params=["process", "warm process", pytest.param("docker", marks=pytest.mark.docker)])
+def way(request: pytest.FixtureRequest) -> str:
+    way: str = request.param
+    return way
+
+
+@pytest.fixture
+def runtime(way: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if way == "docker":
         request.getfixturevalue("python_image")
+    if way == "warm process":
+        monkeypatch.setattr(process, "MANY", 1)
+    name = way.removeprefix("warm ")
     monkeypatch.setenv("DSFLOW_RUNTIME", name)
     return name
 
@@ -63,12 +78,13 @@ def rows_of(folder: Path) -> list[tuple[object, ...]]:
 
 
 @pytest.fixture
-def started(runtime: str) -> Iterator[Callable[[Workspace, str], subprocess.Popen[str]]]:
+def started(way: str, runtime: str) -> Iterator[Callable[[Workspace, str], subprocess.Popen[str]]]:
     """Gives a function that starts `dsflow run` in a process of its own, as a shell would."""
     processes: list[subprocess.Popen[str]] = []
 
     def start(ws: Workspace, name: str, *more: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-u", "-m", "dsflow", "run", name, *more, "--runtime", runtime]
+        program = ["-c", WARM] if way == "warm process" else ["-m", "dsflow"]
+        command = [sys.executable, "-u", *program, "run", name, *more, "--runtime", runtime]
         process = subprocess.Popen(
             command,
             cwd=ws.root,
@@ -128,6 +144,16 @@ def test_a_notebook_leaves_its_partition_and_its_documents(
     task = json.loads((run_folder(ws, "n") / "task.json").read_text())
     assert task["facts"]["runtime"] == runtime
     assert bool(task["facts"]["image_id"]) == (runtime == "docker")
+
+
+def test_a_place_is_known_beforehand_by_what_will_be_recorded(make_workspace: MakeWorkspace, runtime: str) -> None:
+    ws = make_workspace({})
+    where = runtime_of(runtime)
+    folders = Folders(jobs=ws.jobs, datastore=ws.datastore)
+    place = where.prepare(Needs(), folders, lambda line: None)
+    assert where.identify(Needs(), folders) == identity(runtime, place)
+    assert len(identity(runtime, place)) == len(f"{runtime}:") + 16
+    assert where.identify(Needs(requirements=("no-such-package==0.0.1",)), folders) == ""
 
 
 def test_a_query_reads_a_table_and_replaces_its_partition(
@@ -235,7 +261,7 @@ def test_lines_come_while_the_job_runs(make_workspace: MakeWorkspace, runtime: s
 
 def execute(ws: Workspace, name: str, listen: Callable[[Event], None]) -> list[Outcome]:
     chosen = prepare.prepare(ws, load_workspace(ws), name, [DS], [])
-    return runner.execute([chosen.step], chosen.runtime, chosen.reason, chosen.folders, [listen])
+    return runner.execute([chosen.assignment], chosen.runtime, chosen.reason, chosen.folders, [listen])
 
 
 # ---- being stopped

@@ -1,0 +1,73 @@
+"""`dsflow backfill`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dsflow.commands import plans
+from dsflow.commands.completion import jobs as complete_jobs
+from dsflow.commands.context import Context
+from dsflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from dsflow.execution import Ground
+    from dsflow.plan import Plan
+
+_ONLY = ("missing", "stale", "failed")
+
+
+@click.command()
+@click.argument("arguments", nargs=-1, metavar="[SELECTION]... A..B", shell_complete=complete_jobs)
+@plans.plan_options
+@click.option("--only", type=click.Choice(_ONLY), multiple=True, help="Only partitions like this; can be repeated.")
+@click.option("--latest-first", is_flag=True, help="Begin with the newest dates.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def backfill(
+    ctx: click.Context,
+    /,
+    arguments: tuple[str, ...],
+    only: tuple[str, ...],
+    latest_first: bool,
+    yes: bool,
+    **rest: Any,
+) -> None:
+    """Run the SELECTION of jobs for every date from A to B that is not fresh, after showing the plan.
+
+    \b
+    dsflow backfill create-table-weather+ 2013-01-01..2013-01-31
+    dsflow backfill 2013-01 --only failed -j 4 -y
+    """
+    from dsflow import pipeline, plan
+    from dsflow.partitions import span
+
+    context: Context = ctx.obj
+    options = plans.options_of(rest)
+    if not arguments:
+        raise UsageError(
+            "Usage: dsflow backfill [SELECTION]... A..B", "Such as `dsflow backfill 2026-10-01..yesterday`."
+        )
+    first, last = span(arguments[-1])
+    pace = options.pace()
+    whole = pipeline.load(context.workspace, context.settings)
+    jobs = plans.planned_jobs(whole, arguments[:-1], options.exclude)
+    ground = plans.ground_of(context, whole, jobs, options.params, options.runtime)
+    wanted = frozenset(map(plan.State, only)) or None
+    made = plan.make(
+        whole, jobs, first, last, ground.standing, force=options.force, only=wanted, latest_first=latest_first
+    )
+    _show(context, made, ground, explain=options.explain, workers=pace.workers)
+    if not options.dry_run and not yes and any(step.action is plan.Action.RUN for step in made.steps):
+        plans.confirm(context.console.is_terminal, "Run this?")
+    ctx.exit(plans.finish(context, made, ground, pace, dry_run=options.dry_run))
+
+
+def _show(context: Context, made: Plan, ground: Ground, *, explain: bool, workers: int) -> None:
+    from dsflow.explanation import headline
+
+    plans.show_grids(context, ground, plans.states_of(made, ground.pipeline))
+    plans.explain(context, made, only_waiting=not explain)
+    context.console.line()
+    context.console.line(headline(made, workers))

@@ -1,0 +1,142 @@
+"""The host's side of a nursery (`dsflow.nursery`): a warm process whose children are the shims of tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dsflow.runtimes.contract import Ending
+
+_CLOSE_SECONDS = 10
+
+
+class Nursery:
+    """One warm process; tasks can be started from several threads.
+
+    Args:
+        python: The interpreter to run.
+    """
+
+    def __init__(self, python: str) -> None:
+        self._control, theirs = socket.socketpair()
+        self._sending = threading.Lock()
+        # What it prints, which it does only when something is wrong with it.
+        self._said = os.memfd_create("nursery")
+        with theirs:
+            self._process = subprocess.Popen(
+                [python, "-P", "-m", "dsflow.nursery"],
+                cwd=tempfile.gettempdir(),
+                stdin=theirs.fileno(),
+                stdout=self._said,
+                stderr=self._said,
+                start_new_session=True,
+            )
+
+    def start(self, run_folder: Path, environment: Mapping[str, str]) -> Child:
+        """Start the shim for a run folder as a child of the nursery.
+
+        Args:
+            run_folder: The run folder.
+            environment: The whole of its environment.
+
+        Raises:
+            OSError: the nursery is gone.
+        """
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            read_end, guard = _pipe(theirs, ours)
+            output, write_end = _pipe(ours, theirs)
+            report, report_end = _pipe(ours, theirs)
+            message = {"folder": str(run_folder), "environment": dict(environment)}
+            self._send(message, [read_end, write_end, report_end])
+            ours.pop_all()
+        return Child(self, run_folder.name, guard, output, report)
+
+    def signal(self, run_id: str, number: int) -> None:
+        """Send a signal to a task, if it still runs."""
+        with contextlib.suppress(OSError):
+            self._send({"run": run_id, "signal": int(number)}, [])
+
+    def is_alive(self) -> bool:
+        """Say whether it still runs."""
+        return self._process.poll() is None
+
+    def last_words(self) -> str:
+        """Give the last line that the nursery itself printed."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_CLOSE_SECONDS)
+        lines = os.pread(self._said, 1 << 20, 0).decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+    def close(self) -> None:
+        """End the nursery; tasks that still run end with it."""
+        self._control.close()
+        try:
+            self._process.wait(_CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._said)
+
+    def _send(self, message: Mapping[str, Any], files: list[int]) -> None:
+        body = json.dumps(message).encode()
+        with self._sending:
+            # The files go with the first byte; how much of a long message goes with it is up to the system.
+            socket.send_fds(self._control, [len(body).to_bytes(4, "big")], files)
+            self._control.sendall(body)
+
+
+class Child:
+    """The shim as a child of a nursery."""
+
+    def __init__(self, nursery: Nursery, run_id: str, guard: int, output: int, report: int) -> None:
+        self._nursery = nursery
+        self.run_id = run_id
+        self._guard = guard
+        self._output = output
+        self._report = report
+
+    def lines(self) -> Iterator[str]:
+        """Give whole lines as they come."""
+        rest = b""
+        while part := os.read(self._output, 1 << 16):
+            *whole, rest = (rest + part).split(b"\n")
+            for line in whole:
+                yield line.decode("utf-8", "replace")
+        if rest:
+            yield rest.decode("utf-8", "replace")
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it still runs; what kills goes to its whole process group."""
+        self._nursery.signal(self.run_id, number)
+
+    def wait(self) -> Ending:
+        """Wait for the shim to end, and say how it ended."""
+        said = b""
+        while part := os.read(self._report, 4096):
+            said += part
+        for number in (self._guard, self._output, self._report):
+            os.close(number)
+        report = json.loads(said) if said else {}
+        if "code" in report:
+            code = report["code"]
+            return Ending(exit_code=128 - code if code < 0 else code)
+        words = report.get("problem") or self._nursery.last_words()
+        problem = "the warm process that starts the runs of this plan is gone" + (f": {words}" if words else "")
+        return Ending(exit_code=128 + signal.SIGKILL, problem=problem)
+
+
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """Make a pipe, and let each end be closed by its stack."""
+    ends = os.pipe()
+    reader.callback(os.close, ends[0])
+    writer.callback(os.close, ends[1])
+    return ends
