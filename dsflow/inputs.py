@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -105,15 +104,24 @@ def local(target: str, data: Path) -> str:
     return str(data) if target == "/data" else target
 
 
-def rows_of(source: Input, partitions: Sequence[Partition], engine: Engine, data: Path) -> Any:
+def rows_of(
+    source: Input, partitions: Sequence[Partition], engine: Engine, data: Path, run_folder: Path | None = None
+) -> Any:
     """Give the rows of an input as the engine's lazy table; tables and windows have a column `ds`.
+
+    Args:
+        source: The input.
+        partitions: What it stands for.
+        engine: Who reads.
+        data: The datastore.
+        run_folder: Where files go that must be fetched first; the run takes them away in its end.
 
     Raises:
         JobFailed: there are no files, their format is unknown, or they cannot be read.
     """
     files: list[Path]
     if source.kind == "path":
-        files = _files_at(location(source, partitions, data))
+        files = _files_at(location(source, partitions, data), run_folder)
     else:
         files = [file for partition in partitions for file in partition.files]
     what = f"{source.kind} {source.target}"
@@ -128,14 +136,13 @@ def _is_window(source: Input) -> bool:
     return len(source.partitions) + len(source.later) > 1
 
 
-def _files_at(place: str) -> list[Path]:
+def _files_at(place: str, run_folder: Path | None) -> list[Path]:
     if "://" in place and not place.startswith("file://"):
         import tempfile
 
         from dsflow.sources.download import fetch
 
-        # A run takes it away in its end; by hand it stays as long as temporary files do.
-        return fetch(place, Path(tempfile.mkdtemp(prefix=FETCHED, dir=os.environ.get("DSFLOW_RUN_FOLDER"))))
+        return fetch(place, Path(tempfile.mkdtemp(prefix=FETCHED, dir=run_folder)))
     path = Path(place.removeprefix("file://"))
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".", "_")))

@@ -97,7 +97,7 @@ def read(name: str) -> Any:
     declared = _declared(context, name)
     partitions = partitions_of(declared, context.datastore)
     _record(context, declared, partitions)
-    return rows_of(declared, partitions, context.engine, context.data)
+    return rows_of(declared, partitions, context.engine, context.data, context.run_folder)
 
 
 def source(name: str) -> str:
@@ -135,7 +135,7 @@ def table(name: str, as_of: str | None = None, window: int | None = None) -> Any
     asked = Input(name=name, kind="table", target=name, format="parquet", partitions=wanted, as_of=as_of)
     partitions = partitions_of(asked, context.datastore)
     _record(context, asked, partitions)
-    return rows_of(asked, partitions, context.engine, context.data)
+    return rows_of(asked, partitions, context.engine, context.data, context.run_folder)
 
 
 def tables() -> list[str]:
@@ -224,7 +224,7 @@ def _view_table(context: _Context, name: str) -> tuple[Input, list[Partition]]:
     wanted = every if as_of is None else ()
     asked = Input(name=name, kind="table", target=name, format="parquet", partitions=wanted, as_of=as_of)
     partitions = partitions_of(asked, context.datastore)
-    context.engine.view(name, rows_of(asked, partitions, context.engine, context.data))
+    context.engine.view(name, rows_of(asked, partitions, context.engine, context.data, context.run_folder))
     return asked, partitions
 
 
@@ -244,7 +244,7 @@ def _view_raw(context: _Context, name: str) -> tuple[Input, list[Partition]]:
     target = name.removeprefix("raw.")
     asked = Input(name=name, kind="raw", target=target, partitions=_wanted(context, "raw", target, 1))
     partitions = partitions_of(asked, context.datastore)
-    context.engine.view(name, rows_of(asked, partitions, context.engine, context.data))
+    context.engine.view(name, rows_of(asked, partitions, context.engine, context.data, context.run_folder))
     return asked, partitions
 
 

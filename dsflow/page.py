@@ -8,17 +8,14 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dsflow.durable import write_text
 from dsflow.masking import MASK, is_secret
 from dsflow.model import Check, InputUsed, Outcome, Task
 from dsflow.quantities import show_bytes, show_seconds
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 _LOG_BYTES = 2_000_000
 _ALWAYS_THERE = ("task.json", "outcome.json")
@@ -56,7 +53,7 @@ def render(task: Task, outcome: Outcome, body: str, log: str, *, documents: Sequ
         log: What the run printed.
         documents: The names of the files beside the page that it links to.
     """
-    return load().render(
+    return load()(
         task=task,
         outcome=outcome,
         facts=_facts(task),
@@ -70,22 +67,21 @@ def render(task: Task, outcome: Outcome, body: str, log: str, *, documents: Sequ
 
 
 @functools.cache
-def load() -> Template:
-    """Give the page's template, compiled once per process."""
+def load() -> Callable[..., str]:
+    """Give what fills in the page, compiled once per process."""
     from dsflow.rendering import trusted
 
-    environment = trusted(Path(__file__).parent)
-    environment.filters.update(
-        size=show_bytes,
-        duration=show_seconds,
-        moment=_moment,
-        count=_count,
-        change=_change,
-        verdict=_verdict,
-        origin=_origin,
-        plain=plain,
-    )
-    return environment.get_template("page.html")
+    filters: dict[str, Callable[..., Any]] = {
+        "size": show_bytes,
+        "duration": show_seconds,
+        "moment": _moment,
+        "count": _count,
+        "change": _change,
+        "verdict": _verdict,
+        "origin": _origin,
+        "plain": plain,
+    }
+    return trusted(Path(__file__).with_name("page.html"), filters)
 
 
 def preview_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

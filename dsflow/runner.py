@@ -336,6 +336,8 @@ def _without_word(task: Task, started: dt.datetime, ending: Ending, asked: bool)
         code, message = Interrupted.exit_code, "interrupted; nothing was published"
     elif ending.out_of_memory:
         message = "out of memory: the run was killed at its memory limit"
+    elif ending.problem:
+        message = ending.problem
     elif code > 128:
         message = f"the run was killed ({_signal_name(code - 128)})"
     else:

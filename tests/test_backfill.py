@@ -264,7 +264,7 @@ def test_a_rebuilt_input_that_comes_out_the_same_makes_nothing_else_run(
 
 def test_parameters_go_to_the_jobs_that_have_them(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
     spec = "parameters: {n: 1}\n"
-    workspace = make_workspace({**job("a", "SELECT {{ n }} AS x", spec), **job("b", "SELECT x FROM a")})
+    make_workspace({**job("a", "SELECT {{ n }} AS x", spec), **job("b", "SELECT x FROM a")})
     assert dsflow("backfill", DAYS[0], "-y", "-p", "n=5").exit_code == 0
     assert last(dsflow("backfill", DAYS[0], "-y", "-p", "n=5")) == "Done. OK=0 SKIP=2 WARN=0 FAIL=0 TOTAL=2"
     explained = dsflow("backfill", DAYS[0], "--dry-run", "--explain").out

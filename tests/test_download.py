@@ -65,8 +65,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if announce is not None:
             self.send_header("Content-Length", str(len(body) if announce < 0 else announce))
         self.end_headers()
-        self.wfile.write(body)
+        # Counted first: the client may be done before this thread goes on.
         self.server.sent += len(body)
+        self.wfile.write(body)
 
     def _wanted(self) -> tuple[int, bool]:
         """Where to begin, and whether it is a part that was asked for and may be given."""

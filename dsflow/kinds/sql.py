@@ -68,7 +68,9 @@ def _query(work: Work, engine: Engine) -> None:
     try:
         datastore = Datastore(work.data)
         for source in task.inputs:
-            engine.view(source.name, rows_of(source, partitions_of(source, datastore), engine, work.data))
+            engine.view(
+                source.name, rows_of(source, partitions_of(source, datastore), engine, work.data, work.run_folder)
+            )
         result = engine.sql(task.code or "")
         if work.staging is None:
             return

@@ -69,12 +69,15 @@ class Nursery:
         """Say whether it still runs."""
         return self._process.poll() is None
 
-    def last_words(self) -> str:
-        """Give the last line that the nursery itself printed."""
+    def ending(self) -> str:
+        """Say how the nursery itself ended, for a task that ended with it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_CLOSE_SECONDS)
+        code = self._process.returncode
+        if code is not None and code < 0:
+            return f"the warm process that starts the runs of this plan was killed ({signal.Signals(-code).name})"
         lines = os.pread(self._said, 1 << 20, 0).decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        return "the warm process that starts the runs of this plan is gone" + (f": {lines[-1]}" if lines else "")
 
     def close(self) -> None:
         """End the nursery; tasks that still run end with it."""
@@ -129,9 +132,7 @@ class Child:
         if "code" in report:
             code = report["code"]
             return Ending(exit_code=128 - code if code < 0 else code)
-        words = report.get("problem") or self._nursery.last_words()
-        problem = "the warm process that starts the runs of this plan is gone" + (f": {words}" if words else "")
-        return Ending(exit_code=128 + signal.SIGKILL, problem=problem)
+        return Ending(exit_code=128 + signal.SIGKILL, problem=report.get("problem") or self._nursery.ending())
 
 
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from dsflow import prepare, runner
-from dsflow.model import LogLine, Outcome, Status
+from dsflow.model import Outcome, Status
 from dsflow.specs.load import load_workspace
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, Tree, notebook
@@ -69,7 +68,7 @@ def job(name: str, *cells: str, **more: str) -> Tree:
 
 # Everything that a job can see of its process, into a file for the test.
 LOOK = """
-    import gc, json, locale, os, pathlib, resource, signal, sys, threading, warnings
+    import builtins, gc, json, locale, os, pathlib, resource, signal, sys, textwrap, threading, warnings
     here = str(pathlib.Path.cwd().parent)
     own = {"DSFLOW_RUN_ID", "DSFLOW_RUN_FOLDER", "DSFLOW_JOB", "TASK_SPECS"}
     files = sorted(os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}"))
@@ -92,7 +91,7 @@ LOOK = """
         "warnings": [str(one[:2]) for one in warnings.filters][:12],
         "collector": [gc.isenabled(), gc.get_threshold()],
         "hooks": [sys.excepthook.__module__, str(sys.gettrace()), str(sys.getprofile())],
-        "standard": [sys.stdin.__class__.__name__, json.dumps("x"), open.__module__],
+        "patches": [sys.stdin.__class__.__name__, textwrap.dedent("  x"), hasattr(builtins, "left")],
         "leader": os.getsid(0) == os.getpid() == os.getpgid(0),
         "modules": sorted(n for n, m in sys.modules.items() if str(getattr(m, "__file__", "")).startswith(here)),
     }
@@ -102,7 +101,7 @@ LOOK = """
     """
 
 VANDAL = """
-    import atexit, builtins, common, gc, json, locale, logging, os, random, resource, signal, sys, threading, time, warnings
+    import atexit, builtins, common, gc, json, locale, logging, os, random, resource, signal, sys, textwrap, threading, time, warnings
     import numpy, pandas
     os.environ["LEFT"] = "behind"
     os.environ.pop("HOME", None)
@@ -116,8 +115,7 @@ VANDAL = """
     sys.path.insert(0, "/somewhere")
     sys.setrecursionlimit(5000)
     sys.excepthook = print
-    json.dumps = lambda *_, **__: "broken"
-    builtins.open = None
+    textwrap.dedent = lambda text: "broken"
     builtins.left = "behind"
     random.seed(1), numpy.random.seed(1)
     pandas.set_option("display.max_rows", 1)
@@ -189,10 +187,10 @@ def test_every_task_has_random_numbers_of_its_own(make_workspace: MakeWorkspace,
 def test_queries_share_no_session(make_workspace: MakeWorkspace, run: Run) -> None:
     tree = {
         "jobs/leave/job_specs.yaml": "version: 1\nkind: sql\n",
-        "jobs/leave/q.sql": "CREATE TABLE left_behind AS SELECT 1; SET VARIABLE left = 1; SET threads = 1; SELECT 1 AS x",
+        "jobs/leave/q.sql": "CREATE TABLE left_behind AS SELECT 1; SET VARIABLE kept = 1; SET threads = 1; SELECT 1 AS x",
         "jobs/look/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: t}\n",
         "jobs/look/q.sql": """
-            SELECT random() AS number, getvariable('left') AS variable, current_setting('threads') AS threads,
+            SELECT random() AS number, getvariable('kept') AS variable, current_setting('threads') AS threads,
                 (SELECT count(*) FROM duckdb_tables()) AS tables
             """,
     }

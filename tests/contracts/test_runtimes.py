@@ -21,9 +21,9 @@ import pytest
 
 from dsflow import prepare, runner
 from dsflow.model import Event, LogLine, Outcome, Status
+from dsflow.runtimes import process
 from dsflow.runtimes.contract import Folders, Needs, identity
 from dsflow.runtimes.registry import runtime_of
-from dsflow.runtimes import process
 from dsflow.specs.load import load_workspace
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, Screen, notebook

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from dsflow import cli
 from dsflow.errors import UsageError
-from dsflow.tasks import make_task
 from dsflow.queries import check_condition, sources_of
 from dsflow.rendering import LARGEST_TEXT, render
 from dsflow.specs.load import SpecError, load_job, load_service, load_template, load_workspace
 from dsflow.specs.yaml import read_mapping
+from dsflow.tasks import make_task
 from dsflow.workspace import Workspace, check_name
 from tests.conftest import Screen, build_tree, notebook
 from tests.hostile.strategies import as_yaml, specs, sql_like, templates, words, yaml_like

@@ -1,0 +1,182 @@
+"""The warm process: it forks a child for every task, ends with the host, and its death is a clear failure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dsflow import prepare, runner
+from dsflow.model import Event, LogLine, Outcome, Status
+from dsflow.runtimes.process import Process
+from dsflow.specs.load import load_workspace
+from dsflow.workspace import Workspace
+from tests.conftest import MakeWorkspace, Tree, notebook
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are unsafe here: there is no warm process")
+
+DS = "2013-01-01"
+SQL: Tree = {"jobs/q/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: t}\n", "jobs/q/q.sql": "SELECT 1 AS x"}
+WAIT: Tree = {
+    "jobs/wait/job_specs.yaml": "version: 1\nkind: script\nmain: wait.sh\n",
+    "jobs/wait/wait.sh": "echo waiting\nsleep 600\n",
+}
+
+
+class Plan:
+    """Several tasks in one warm process."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self.runtime = Process()
+        self.runtime.expect(100)
+        self.lines: list[str] = []
+        folders = self._chosen("q").folders if (workspace.jobs / "q").exists() else self._chosen("wait").folders
+        self.runner = runner.Runner(self.runtime, "", folders, runner.Emitter([self._listen]))
+
+    def run(self, job: str) -> Outcome:
+        return self.runner.run(self._chosen(job).assignment)
+
+    def start(self, job: str) -> Callable[[], Outcome]:
+        """Run a job in a thread; gives what waits for its outcome."""
+        outcomes: list[Outcome] = []
+        thread = threading.Thread(target=lambda: outcomes.append(self.run(job)))
+        thread.start()
+
+        def wait() -> Outcome:
+            thread.join(60)
+            return outcomes[0]
+
+        return wait
+
+    def nursery(self) -> psutil.Process:
+        (found,) = (one for one in psutil.Process().children() if "dsflow.nursery" in one.cmdline())
+        return found
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        for _ in range(600):
+            if condition():
+                return
+            time.sleep(0.05)
+        pytest.fail("not within half a minute")
+
+    def _chosen(self, job: str) -> prepare.Chosen:
+        return prepare.prepare(self._workspace, load_workspace(self._workspace), job, [DS], [], runtime="process")
+
+    def _listen(self, event: Event) -> None:
+        if isinstance(event, LogLine):
+            self.lines.append(event.text)
+
+
+@pytest.fixture
+def plan(make_workspace: MakeWorkspace) -> Iterator[Plan]:
+    plan = Plan(make_workspace({**SQL, **WAIT}))
+    yield plan
+    plan.runner.stop(kill=True)
+    plan.runner.close()
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_one_warm_process_runs_all_tasks_and_ends_with_the_plan(plan: Plan) -> None:
+    assert plan.run("q")
+    nursery = plan.nursery()
+    assert plan.run("q")
+    assert plan.nursery() == nursery
+    assert nursery.children() == []
+    plan.runner.close()
+    assert gone(nursery.pid)
+
+
+def test_a_single_task_gets_a_new_interpreter(make_workspace: MakeWorkspace) -> None:
+    workspace = make_workspace(SQL)
+    chosen = prepare.prepare(workspace, load_workspace(workspace), "q", [DS], [], runtime="process")
+    seen: list[str] = []
+    runner.execute(
+        [chosen.assignment],
+        chosen.runtime,
+        "",
+        chosen.folders,
+        [lambda event: seen.extend(" ".join(child.cmdline()) for child in psutil.Process().children())],
+    )
+    assert any("dsflow.shim" in command for command in seen)
+    assert not any("dsflow.nursery" in command for command in seen)
+
+
+def test_tasks_run_at_the_same_time_and_are_stopped_one_by_one(plan: Plan) -> None:
+    waits = [plan.start("wait"), plan.start("wait")]
+    plan.wait_for(lambda: plan.lines.count("waiting") == 2)
+    assert plan.run("q")
+    plan.runner.stop(kill=False)
+    outcomes = [wait() for wait in waits]
+    assert [outcome.status for outcome in outcomes] == [Status.INTERRUPTED] * 2
+    assert all(outcome.seconds < 30 for outcome in outcomes)
+
+
+def test_when_the_warm_process_is_killed_its_runs_fail_and_say_so_and_the_next_gets_a_new_one(plan: Plan) -> None:
+    wait = plan.start("wait")
+    plan.wait_for(lambda: "waiting" in plan.lines)
+    nursery = plan.nursery()
+    below = nursery.children(recursive=True)
+    nursery.kill()
+    outcome = wait()
+    assert (outcome.status, outcome.exit_code) == (Status.FAILED, 137)
+    assert outcome.failure is not None
+    assert outcome.failure.message == "the warm process that starts the runs of this plan was killed (SIGKILL)"
+    plan.wait_for(lambda: all(gone(process.pid) for process in below))
+    assert plan.run("q")
+    assert plan.nursery() != nursery
+
+
+def test_a_killed_host_takes_the_warm_process_and_its_tasks_with_it(make_workspace: MakeWorkspace) -> None:
+    workspace = make_workspace(WAIT)
+    code = "from tests.test_nursery import *; Plan(Workspace(Path.cwd())).run('wait')"
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    host = subprocess.Popen([sys.executable, "-c", code], cwd=workspace.root, env={**os.environ, "PYTHONPATH": path})
+    try:
+        log = workspace.datastore / "job_runs" / "wait"
+        for _ in range(600):
+            if any("waiting" in file.read_text() for file in log.glob("*/*/log.txt")):
+                break
+            time.sleep(0.05)
+        below = psutil.Process(host.pid).children(recursive=True)
+        assert any("dsflow.nursery" in process.cmdline() for process in below)
+    finally:
+        host.send_signal(signal.SIGKILL)
+        host.wait()
+    for _ in range(600):
+        if all(gone(process.pid) for process in below):
+            break
+        time.sleep(0.05)
+    assert all(gone(process.pid) for process in below)
+    (outcome,) = log.glob("*/*/outcome.json")
+    assert '"interrupted"' in outcome.read_text()
+
+
+def test_it_starts_an_interpreter_where_it_must_not_fork(
+    make_workspace: MakeWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that starts a thread when it is loaded costs speed, and nothing else."""
+    tree = {
+        "jobs/q/job_specs.yaml": "version: 1\nkind: notebook\nmain: q.ipynb\n",
+        "jobs/q/q.ipynb": notebook("import plotly"),
+        "lib/plotly.py": "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n",
+    }
+    workspace = make_workspace(tree)
+    monkeypatch.setenv("PYTHONPATH", str(workspace.root / "lib"))
+    plan = Plan(workspace)
+    try:
+        assert plan.run("q")
+        assert plan.run("q")
+    finally:
+        plan.runner.close()
