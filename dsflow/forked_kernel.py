@@ -85,34 +85,39 @@ class Forked:
             os.kill(self.pid, number)
 
 
-def fork_kernel(connection_file: Path, cwd: Path, environment: Mapping[str, str], log: Path) -> tuple[Forked, int]:
+def fork_kernel(
+    connection_file: Path, cwd: Path, environment: Mapping[str, str], output: int, *, heartbeat: bool = False
+) -> tuple[Forked, int]:
     """Fork a kernel. Only a process with a single thread may do that.
 
     Args:
         connection_file: Says where the kernel is to listen, in jupyter_client's format.
         cwd: Its working directory.
         environment: The whole of its environment.
-        log: Gets what it prints outside of its cells.
+        output: An open file that gets what it prints outside of its cells.
+        heartbeat: Answer a client that asks again and again whether the kernel is there.
 
     Returns:
         The process, and the reading end of a pipe that brings one byte when the kernel listens.
     """
     ready, report = os.pipe()
-    pid = forking.fork(lambda: _be_kernel(report, connection_file, cwd, environment, log))
+    pid = forking.fork(lambda: _be_kernel(report, connection_file, cwd, environment, output, heartbeat))
     os.close(report)
     return Forked(pid), ready
 
 
-def _be_kernel(report: int, connection_file: Path, cwd: Path, environment: Mapping[str, str], log: Path) -> None:
+def _be_kernel(
+    report: int, connection_file: Path, cwd: Path, environment: Mapping[str, str], output: int, heartbeat: bool
+) -> None:
     """Be a kernel until the end of this process."""
     status = 1
     try:
         forking.forget_state()
-        _take_files(report, log)
+        _take_files(report, output)
         forking.settle(cwd, environment)
         _make_way(cwd)
         # An empty context: what the parent keeps in context variables (its event loop) is not the child's.
-        contextvars.Context().run(_serve, report, connection_file)
+        contextvars.Context().run(_serve, report, connection_file, heartbeat)
         status = 0
     except BaseException:
         traceback.print_exc(file=sys.__stderr__)
@@ -120,10 +125,9 @@ def _be_kernel(report: int, connection_file: Path, cwd: Path, environment: Mappi
         forking.leave(status)
 
 
-def _take_files(report: int, log: Path) -> None:
+def _take_files(report: int, output: int) -> None:
     """Take nothing as input, and for output the file for what is printed outside of any cell."""
-    nothing = os.open(os.devnull, os.O_RDWR)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    nothing, output = os.open(os.devnull, os.O_RDWR), os.dup(output)
     forking.take_files((nothing, output, output), keep=(report, output))
     # Stays open, for this: a crash of the interpreter tells where it happened.
     faulthandler.enable(output, all_threads=False)
@@ -138,11 +142,12 @@ def _make_way(folder: Path) -> None:
         del sys.modules[module]
 
 
-def _serve(report: int, connection_file: Path) -> None:
+def _serve(report: int, connection_file: Path, heartbeat: bool) -> None:
     asyncio.set_event_loop(asyncio.new_event_loop())
     IPKernelApp.clear_instance()
     sys.argv = ["ipykernel_launcher.py", "-f", str(connection_file)]
     app: Any = _KernelApp.instance(config=Config(_SETTINGS), connection_file=str(connection_file))
+    app.with_heartbeat = heartbeat
     # Nobody debugs a run, and ipykernel loads a whole debugger where there is one.
     with lean("debugpy"):
         app.initialize([])
@@ -163,6 +168,8 @@ class _KernelApp(IPKernelApp):
     tell a client that the kernel is. The system and our client know.
     """
 
+    with_heartbeat = False
+
     def parse_command_line(self, argv: list[str] | None = None) -> None:
         """Take no options."""
 
@@ -175,7 +182,9 @@ class _KernelApp(IPKernelApp):
         """Leave it to the system to end this process when its parent is gone."""
 
     def init_heartbeat(self) -> None:
-        """Have none."""
+        """Have one only where a client will ask."""
+        if self.with_heartbeat:
+            super().init_heartbeat()  # type: ignore[no-untyped-call]
 
     def init_control(self, context: zmq.Context[Any]) -> None:
         """Listen to requests to end; without the thread that hands cells out to several shells, as there is one."""

@@ -30,6 +30,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_core.utils import ensure_async, run_sync
 
+from dsflow import forking
 from dsflow.errors import EnvironmentMissing, KernelDied
 from dsflow.forked_kernel import fork_kernel
 
@@ -228,7 +229,8 @@ def _launch(manager: AsyncKernelManager, cwd: Path, environment: Mapping[str, st
     if manager.kernel_name == PYTHON and fork_is_safe():
         manager._kernel_spec = KernelSpec(display_name="Python 3", language="python")
         manager.write_connection_file()
-        process, ready = fork_kernel(Path(manager.connection_file), cwd, environment, log)
+        with log.open("ab") as output:
+            process, ready = fork_kernel(Path(manager.connection_file), cwd, environment, output.fileno())
         provisioner = LocalProvisioner(kernel_id="forked", kernel_spec=manager.kernel_spec, parent=manager)
         provisioner.process, provisioner.pid, provisioner.pgid = cast(Any, process), process.pid, process.pid
         provisioner.connection_info = manager.get_connection_info()
@@ -246,7 +248,4 @@ def _process(manager: AsyncKernelManager) -> Any:
 
 def fork_is_safe() -> bool:
     """Say whether this process may fork a kernel: on Linux, and without any other thread, native ones included."""
-    try:
-        return sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1
-    except OSError:
-        return False
+    return forking.is_safe()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import json
 import types
 import typing
@@ -326,12 +327,18 @@ def from_dict(cls: type[T], data: Any) -> T:
     """Build a `cls` from plain dicts and lists, as `from_json` does."""
     if not isinstance(data, dict):
         raise ValueError(f"expected an object for {cls.__name__}, got {type(data).__name__}")
-    hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = _hints(cls)  # type: ignore[arg-type]
     try:
-        return cls(**{key: _build(hints[key], value) for key, value in data.items() if key in known})
+        return cls(**{key: _build(hints[key], value) for key, value in data.items() if key in hints})
     except TypeError as error:
         raise ValueError(f"{cls.__name__}: {error}") from error
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Give the types of a dataclass's fields; working them out takes longer than using them."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def _build(hint: Any, value: Any) -> Any:

@@ -134,7 +134,7 @@ def _kernel_kills() -> int:
     """Give how often the kernel killed for memory in this container; 0 where there is no counter."""
     for path in _CGROUP_COUNTERS:
         try:
-            words = path.read_text(encoding="ascii").split()
+            words = path.read_text(encoding="utf-8").split()
         except OSError:
             continue
         if "oom_kill" in words:

@@ -170,7 +170,10 @@ def test_it_starts_an_interpreter_where_it_must_not_fork(
     tree = {
         "jobs/q/job_specs.yaml": "version: 1\nkind: notebook\nmain: q.ipynb\n",
         "jobs/q/q.ipynb": notebook("import plotly"),
-        "lib/plotly.py": "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n",
+        "lib/plotly.py": """
+            import threading, time
+            threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+            """,
     }
     workspace = make_workspace(tree)
     monkeypatch.setenv("PYTHONPATH", str(workspace.root / "lib"))

@@ -169,7 +169,7 @@ class _Execution:
         self._number = 0
         self._cell: Any = None
         self._error: dict[str, Any] = {}
-        self._saved = -_SAVE_SECONDS
+        self._saved = time.monotonic()
         self._streams = _Lines(work.say), _Lines(work.say)
 
     def run(self) -> None:

@@ -129,7 +129,7 @@ ParameterValue = Annotated[Any, AfterValidator(_plain)]
 class Spec(BaseModel):
     """A part of a file: unknown keys are mistakes, and what was read does not change."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class InputSpec(Spec):

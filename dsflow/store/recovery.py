@@ -181,7 +181,8 @@ def purge_trash(layout: Layout) -> None:
 
 def _run_folders(layout: Layout) -> list[Path]:
     try:
-        return sorted(path for path in layout.staging.iterdir() if path.is_dir())
+        with os.scandir(layout.staging) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir())
     except OSError:
         return []
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import duckdb
 import pytest
 
 from dsflow import prepare, runner
@@ -43,15 +44,13 @@ def run(way: str) -> Run:
         chosen = [prepare.prepare(ws, settings, job, [DS], []) for job in jobs]
         if way != "warm process":
             return [_execute(one) for one in chosen]
-        first, outcomes = chosen[0], []
+        first = chosen[0]
         first.runtime.expect(len(chosen) + 1)
         work = runner.Runner(first.runtime, first.reason, first.folders, runner.Emitter([]))
         try:
-            for one in chosen:
-                outcomes.append(work.run(one.assignment))
+            return [work.run(one.assignment) for one in chosen]
         finally:
             work.close()
-        return outcomes
 
     return run
 
@@ -71,7 +70,9 @@ LOOK = """
     import builtins, gc, json, locale, os, pathlib, resource, signal, sys, textwrap, threading, warnings
     here = str(pathlib.Path.cwd().parent)
     own = {"DSFLOW_RUN_ID", "DSFLOW_RUN_FOLDER", "DSFLOW_JOB", "TASK_SPECS"}
-    files = sorted(os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}"))
+    places = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    files = sorted(os.readlink(place) for place in places if os.path.exists(place))
+    files = [name for name in files if name.startswith("/") and name != "/dev/null" and not name.endswith("/log.txt")]
     umask = os.umask(0)
     os.umask(umask)
     seen = {
@@ -83,7 +84,7 @@ LOOK = """
         "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
         "timer": signal.getitimer(signal.ITIMER_REAL),
         "threads": sorted(thread.name.rstrip("0123456789") for thread in threading.enumerate()),
-        "files": [name for name in files if name.startswith("/") and "log.txt" not in name and "/proc" not in name and name != "/dev/null"],
+        "files": [name for name in files if not name.startswith("/proc/")],
         "limits": [resource.getrlimit(n) for n in (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU, resource.RLIMIT_CORE)],
         "priority": os.getpriority(os.PRIO_PROCESS, 0),
         "recursion": sys.getrecursionlimit(),
@@ -101,7 +102,7 @@ LOOK = """
     """
 
 VANDAL = """
-    import atexit, builtins, common, gc, json, locale, logging, os, random, resource, signal, sys, textwrap, threading, time, warnings
+    import builtins, common, gc, logging, os, random, resource, signal, sys, textwrap, threading, time, warnings
     import numpy, pandas
     os.environ["LEFT"] = "behind"
     os.environ.pop("HOME", None)
@@ -128,7 +129,7 @@ VANDAL = """
     """
 
 
-def seen(ws: Workspace) -> list[dict[str, Any]]:
+def seen(ws: Workspace) -> list[Any]:
     return [json.loads(path.read_text()) for path in sorted(ws.datastore.glob("seen-*"))]
 
 
@@ -187,7 +188,7 @@ def test_every_task_has_random_numbers_of_its_own(make_workspace: MakeWorkspace,
 def test_queries_share_no_session(make_workspace: MakeWorkspace, run: Run) -> None:
     tree = {
         "jobs/leave/job_specs.yaml": "version: 1\nkind: sql\n",
-        "jobs/leave/q.sql": "CREATE TABLE left_behind AS SELECT 1; SET VARIABLE kept = 1; SET threads = 1; SELECT 1 AS x",
+        "jobs/leave/q.sql": "CREATE TABLE kept AS SELECT 1; SET VARIABLE kept = 1; SET threads = 1; SELECT 1 AS x",
         "jobs/look/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: t}\n",
         "jobs/look/q.sql": """
             SELECT random() AS number, getvariable('kept') AS variable, current_setting('threads') AS threads,
@@ -195,13 +196,12 @@ def test_queries_share_no_session(make_workspace: MakeWorkspace, run: Run) -> No
             """,
     }
     ws = make_workspace(tree)
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for _ in range(2):
         outcomes = run(ws, "look", "leave", "look")
         assert all(outcomes), outcomes
-        import duckdb
-
-        rows += duckdb.sql(f"FROM '{ws.datastore}/tables/t/*/*.parquet'").fetchall()
+        query = f"SELECT number, variable, threads, tables FROM '{ws.datastore}/tables/t/*/*.parquet'"
+        rows += duckdb.connect().execute(query).fetchall()
     assert {row[1:] for row in rows} == {(None, rows[0][2], 0)}
     assert len({row[0] for row in rows}) == 2
 

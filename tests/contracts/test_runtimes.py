@@ -21,7 +21,7 @@ import pytest
 
 from dsflow import prepare, runner
 from dsflow.model import Event, LogLine, Outcome, Status
-from dsflow.runtimes import process
+from dsflow.runtimes import process as process_runtime
 from dsflow.runtimes.contract import Folders, Needs, identity
 from dsflow.runtimes.registry import runtime_of
 from dsflow.specs.load import load_workspace
@@ -49,7 +49,7 @@ def runtime(way: str, request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     if way == "docker":
         request.getfixturevalue("python_image")
     if way == "warm process":
-        monkeypatch.setattr(process, "MANY", 1)
+        monkeypatch.setattr(process_runtime, "MANY", 1)
     name = way.removeprefix("warm ")
     monkeypatch.setenv("DSFLOW_RUNTIME", name)
     return name
