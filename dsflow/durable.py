@@ -23,8 +23,15 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV}
 
 
-def write_text(path: Path, text: str) -> None:
-    """Put a UTF-8 text file in place at once: whoever opens `path` finds the old text or the new one, whole."""
+def write_text(path: Path, text: str, *, last: bool = True) -> None:
+    """Put a UTF-8 text file in place at once: whoever opens `path` finds the old text or the new one, whole.
+
+    Args:
+        path: The file.
+        text: What is to be in it.
+        last: No other file follows into the same folder. One that is not the last is on the disk too, but found there
+            for certain only when the last one is.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -35,7 +42,8 @@ def write_text(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    fsync_folder(path.parent)
+    if last:
+        fsync_folder(path.parent)
 
 
 def make_folder(path: Path) -> None:

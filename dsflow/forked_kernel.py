@@ -7,6 +7,8 @@ files, locks, handlers, seeds, warnings filters, exit handlers, `__main__` or ev
 from __future__ import annotations
 
 import asyncio
+import atexit
+import builtins
 import contextlib
 import contextvars
 import faulthandler
@@ -16,12 +18,16 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import zmq
+from ipykernel.compiler import XCachingCompiler
 from ipykernel.kernelapp import IPKernelApp
+from ipykernel.zmqshell import ZMQInteractiveShell
+from IPython.core.application import BaseIPythonApplication
 from traitlets.config import Config
 
 from dsflow import forking
@@ -40,6 +46,8 @@ _SETTINGS = {"HistoryManager": {"enabled": False, "hist_file": ":memory:"}}
 
 # The modules of a kernel that was loaded ahead; what this process loaded after them a new kernel would not have.
 _own: frozenset[str] | None = None
+# An application and its shell that were made ahead, for the next fork, and the warnings filters that came with them.
+_ready: tuple[Any, Any, Sequence[Any]] | None = None
 
 
 def load() -> None:
@@ -50,6 +58,7 @@ def load() -> None:
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)
         _own = frozenset(sys.modules)
+        _make_ready()
 
 
 class Forked:
@@ -142,11 +151,52 @@ def _make_way(folder: Path) -> None:
         del sys.modules[module]
 
 
+def _make_ready() -> None:
+    """Make an application and its shell, as far as they need no thread, and leave no trace of them in this process."""
+    global _ready
+    before = dict(os.environ), list(sys.path), sys.modules["__main__"], sys.excepthook, list(warnings.filters)
+    kinds: tuple[Any, Any] = _KernelApp, ZMQInteractiveShell
+    app = kinds[0](config=Config(_SETTINGS))
+    app.configure()
+    shell = kinds[1](profile_dir=app.profile_dir, user_ns={}, compiler_class=XCachingCompiler, config=app.config)
+    for name in ("__IPYTHON__", "display"):
+        builtins.__dict__.pop(name, None)
+    environment, sys.path[:], sys.modules["__main__"], sys.excepthook, filters = before
+    os.environ.clear()
+    os.environ.update(environment)
+    _ready = app, shell, [one for one in warnings.filters if one not in filters]
+
+
+def _application() -> Any:
+    """Give the application of this kernel. Where it was made ahead with its shell, both become those of this process.
+
+    What the shell had from the process that made it (environment, folder, streams, main module) it has from this one.
+    """
+    if _ready is None:
+        return _KernelApp.instance(config=Config(_SETTINGS))
+    app, shell, filters = _ready
+    warnings.filters[:0] = filters  # type: ignore[index]
+    for single in (app, shell):
+        for kind in type(single)._walk_mro():
+            kind._instance = single
+    shell.init_environment()
+    shell.init_virtualenv()
+    shell.starting_dir = str(Path.cwd())
+    shell.history_manager.dir_hist[:] = [Path.cwd()]
+    shell.save_sys_module_state()
+    shell.init_sys_modules()
+    shell.init_builtins()
+    shell.sys_excepthook = sys.excepthook
+    atexit.register(shell.atexit_operations)
+    return app
+
+
 def _serve(report: int, connection_file: Path, heartbeat: bool) -> None:
     asyncio.set_event_loop(asyncio.new_event_loop())
     IPKernelApp.clear_instance()
     sys.argv = ["ipykernel_launcher.py", "-f", str(connection_file)]
-    app: Any = _KernelApp.instance(config=Config(_SETTINGS), connection_file=str(connection_file))
+    app = _application()
+    app.connection_file = str(connection_file)
     app.with_heartbeat = heartbeat
     # Nobody debugs a run, and ipykernel loads a whole debugger where there is one.
     with lean("debugpy"):
@@ -161,7 +211,27 @@ def _serve(report: int, connection_file: Path, heartbeat: bool) -> None:
     app.control_thread.join(_CLOSE_SECONDS)
 
 
-class _KernelApp(IPKernelApp):
+class _ConfiguredOnce(BaseIPythonApplication):
+    """Reads its configuration when it is told to, and when it is initialised if that was not before."""
+
+    configured = False
+
+    def configure(self) -> None:
+        """Read the files of IPython's profile."""
+        self.init_profile_dir()  # type: ignore[no-untyped-call]
+        self.init_config_files()  # type: ignore[no-untyped-call]
+        self.load_config_file()  # type: ignore[no-untyped-call]
+        self.update_config(Config(_SETTINGS))
+        self.configured = True
+
+    def initialize(self, argv: list[str] | None = None) -> None:
+        """Take no options."""
+        self.init_crash_handler()  # type: ignore[no-untyped-call]
+        if not self.configured:
+            self.configure()
+
+
+class _KernelApp(IPKernelApp, _ConfiguredOnce):
     """ipykernel's application, which may not drop output that the client is slow to fetch.
 
     It leaves out what no run needs: options from a command line, and threads that ask whether the parent is there and
@@ -169,9 +239,6 @@ class _KernelApp(IPKernelApp):
     """
 
     with_heartbeat = False
-
-    def parse_command_line(self, argv: list[str] | None = None) -> None:
-        """Take no options."""
 
     def init_path(self) -> None:
         """Find modules beside the notebook, after the standard library; under -P, as the shim is, IPython does not."""
@@ -190,6 +257,11 @@ class _KernelApp(IPKernelApp):
         """Listen to requests to end; without the thread that hands cells out to several shells, as there is one."""
         super().init_control(context)  # type: ignore[no-untyped-call]
         self.shell_channel_thread = None
+
+    def init_kernel(self) -> None:
+        """Make the kernel, and make a shell that was there before it its own."""
+        super().init_kernel()  # type: ignore[no-untyped-call]
+        self.kernel.shell.kernel = self.kernel.shell.parent = self.kernel
 
     def log_connection_info(self) -> None:
         """Remember the ports, and tell nobody: the one client knows them."""

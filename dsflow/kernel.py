@@ -40,6 +40,20 @@ _GRACE_SECONDS = 5.0
 # A socket's path must fit into 108 bytes, and jupyter_client adds `-1` to `-5`.
 _LONGEST_FOLDER = 80
 _LAST_LINES = 60
+# A kernel in a new interpreter. ipykernel drops outputs that come faster than they are fetched; a job must lose none.
+_PLAIN = """
+import sys
+sys.path[:] = [entry for entry in sys.path if entry]
+import zmq
+from ipykernel.kernelapp import IPKernelApp
+
+class App(IPKernelApp):
+    def init_iopub(self, context):
+        context.setsockopt(zmq.SNDHWM, 0)
+        super().init_iopub(context)
+
+App.launch_instance()
+"""
 
 
 class Kernel:
@@ -236,6 +250,9 @@ def _launch(manager: AsyncKernelManager, cwd: Path, environment: Mapping[str, st
         provisioner.connection_info = manager.get_connection_info()
         manager.provisioner = provisioner
         return ready
+    if manager.kernel_name == PYTHON:
+        argv = [sys.executable, "-c", _PLAIN, "-f", "{connection_file}"]
+        manager._kernel_spec = KernelSpec(argv=argv, display_name="Python 3", language="python")
     with log.open("wb") as output:
         run_sync(manager.start_kernel)(cwd=str(cwd), env=dict(environment), stdout=output, stderr=output)
     return None

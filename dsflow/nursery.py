@@ -3,11 +3,12 @@
     python -P -m dsflow.nursery        with a Unix socket as standard input
 
 The host sends a message for every task, with three open files: what the task reads, what it prints into, and the end
-of a pipe that brings its exit code. The child becomes the shim (`dsflow.shim`) of that one task. Nothing of a task
-ever runs in the nursery itself, so that every task finds it as the first one did.
+of a pipe that brings its exit code. A child becomes the shim (`dsflow.shim`) of that one task. Nothing of a task ever
+runs in the nursery itself, so that every task finds it as the first one did.
 
-When the host is gone the tasks notice it themselves and end, and the nursery after them. When the nursery is gone the
-system kills its tasks.
+A child whose task can have left nothing behind (its kind knows: a query that only reads) does not end with it, but
+takes the next task of the same job. When the host is gone the tasks notice it themselves and end, and the nursery
+after them. When the nursery is gone the system kills its children.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dsflow import forking, model, shim
 from dsflow.lean import lean
@@ -36,12 +37,21 @@ HEADER = 4
 _QUIET = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Child:
-    """A task on its way: its run, and where its exit code is to be written."""
+    """A process for tasks of one job, and the task it is at.
 
+    Attributes:
+        job: Whose tasks it takes.
+        run_id: The run it is at; empty while it waits for the next one.
+        report: Where the exit code of that run is to be written.
+        channel: Brings it its next tasks, and us their exit codes; None for a child that ends with its task.
+    """
+
+    job: str
     run_id: str
     report: int
+    channel: socket.socket | None = None
 
 
 class Nursery:
@@ -54,6 +64,7 @@ class Nursery:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._children: dict[int, _Child] = {}
+        self._awaited = select.poll()
 
     def serve(self) -> None:
         """Start tasks and report their ends, until the host is gone and all of them have ended."""
@@ -62,26 +73,26 @@ class Nursery:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        awaited = select.poll()
-        awaited.register(wake, select.POLLIN)
-        awaited.register(self._control, select.POLLIN)
+        self._awaited.register(wake, select.POLLIN)
+        self._awaited.register(self._control, select.POLLIN)
         there = True
-        while there or self._children:
-            for number, _ in awaited.poll():
+        while there or any(child.run_id for child in self._children.values()):
+            for number, _ in self._awaited.poll():
                 if number == wake:
                     os.read(wake, 4096)
+                elif number != self._control.fileno():
+                    self._hear(number)
                 elif not self._take():
-                    awaited.unregister(self._control)
+                    self._awaited.unregister(self._control)
                     there = False
             self._reap()
 
     def _take(self) -> bool:
         """Do what one message asks for; give False when there will be no other."""
-        header, files, _, _ = socket.recv_fds(self._control, HEADER, 3)
-        if not header:
+        received = receive(self._control, 3)
+        if received is None:
             return False
-        header += _exactly(self._control, HEADER - len(header))
-        message = json.loads(_exactly(self._control, int.from_bytes(header, "big")))
+        message, files = received
         if "signal" in message:
             self._signal(message["run"], message["signal"])
         else:
@@ -91,20 +102,56 @@ class Nursery:
     def _start(self, run_folder: Path, environment: Mapping[str, str], files: Sequence[int]) -> None:
         *streams, report = files
         task = _read(run_folder)
-        if task is not None:
-            _load(task, Path(environment["DSFLOW_JOBS"]))
         try:
-            if task is not None and _may_fork():
-                pid = forking.fork(lambda: _become_shim(task, run_folder, environment, streams))
-            else:
-                pid = _start_cold(run_folder, environment, streams)
-            self._children[pid] = _Child(run_folder.name, report)
+            waiting = self._waiting(task)
+            if waiting is None or not _passed_on(waiting, run_folder, environment, streams):
+                waiting = self._born(task, run_folder, environment, streams)
+            waiting.run_id, waiting.report = run_folder.name, report
         except OSError as error:
             os.write(report, json.dumps({"problem": f"no process can be started: {error.strerror}"}).encode())
             os.close(report)
         finally:
             for number in streams:
                 os.close(number)
+
+    def _waiting(self, task: Task | None) -> _Child | None:
+        """Give a child that waits for a task of this job."""
+        if task is None or not shim.leaves_nothing(task):
+            return None
+        free = (child for child in self._children.values() if child.channel and not child.run_id)
+        return next((child for child in free if child.job == task.job), None)
+
+    def _born(
+        self, task: Task | None, run_folder: Path, environment: Mapping[str, str], streams: Sequence[int]
+    ) -> _Child:
+        if task is None:
+            pid = _start_cold(run_folder, environment, streams)
+            return self._children.setdefault(pid, _Child("", "", -1))
+        _load(task, Path(environment["DSFLOW_JOBS"]))
+        child = _Child(task.job, "", -1)
+        if not _may_fork():
+            pid = _start_cold(run_folder, environment, streams)
+        elif shim.leaves_nothing(task):
+            child.channel, theirs = socket.socketpair()
+            with theirs:
+                pid = forking.fork(lambda: _become_worker(task, run_folder, environment, streams, theirs))
+            self._awaited.register(child.channel, select.POLLIN)
+        else:
+            pid = forking.fork(lambda: _become_shim(task, run_folder, environment, streams))
+        self._children[pid] = child
+        return child
+
+    def _hear(self, number: int) -> None:
+        """Hear from a child that its task has ended, or that it is about to end itself."""
+        child = next(one for one in self._children.values() if one.channel and one.channel.fileno() == number)
+        assert child.channel is not None
+        code = child.channel.recv(1)
+        if code:
+            _report(child, code[0])
+        else:
+            self._awaited.unregister(child.channel)
+            child.channel.close()
+            child.channel = None
 
     def _signal(self, run_id: str, number: int) -> None:
         """Send a signal to a task; what kills, to its whole process group."""
@@ -119,10 +166,32 @@ class Nursery:
             if pid == 0:
                 return
             child = self._children.pop(pid)
-            # The host may be gone.
-            with contextlib.suppress(OSError):
-                os.write(child.report, json.dumps({"code": os.waitstatus_to_exitcode(status)}).encode())
-            os.close(child.report)
+            if child.channel is not None:
+                self._awaited.unregister(child.channel)
+                child.channel.close()
+            if child.run_id:
+                _report(child, os.waitstatus_to_exitcode(status))
+
+
+def receive(channel: socket.socket, most: int) -> tuple[dict[str, Any], list[int]] | None:
+    """Wait for a message, and give it with at most so many open files; None when there will be no other."""
+    header, files, _, _ = socket.recv_fds(channel, HEADER, most)
+    if not header:
+        return None
+    header += _exactly(channel, HEADER - len(header))
+    return json.loads(_exactly(channel, int.from_bytes(header, "big"))), files
+
+
+def send(channel: socket.socket, message: Mapping[str, Any], files: Sequence[int]) -> None:
+    """Send a message with some open files.
+
+    Raises:
+        OSError: there is nobody at the other end.
+    """
+    body = json.dumps(message).encode()
+    # The files go with the first byte; how much of a long message goes with it is up to the system.
+    socket.send_fds(channel, [len(body).to_bytes(HEADER, "big")], files)
+    channel.sendall(body)
 
 
 def main() -> NoReturn:
@@ -131,12 +200,12 @@ def main() -> NoReturn:
     os._exit(0)
 
 
-def _exactly(control: socket.socket, size: int) -> bytes:
+def _exactly(channel: socket.socket, size: int) -> bytes:
     parts = bytearray()
     while len(parts) < size:
-        part = control.recv(size - len(parts))
+        part = channel.recv(size - len(parts))
         if not part:
-            raise EOFError("the host went away in the middle of a message")
+            raise EOFError("the other end went away in the middle of a message")
         parts += part
     return bytes(parts)
 
@@ -168,14 +237,64 @@ def _may_fork() -> bool:
     return forking.is_safe()
 
 
+def _passed_on(child: _Child, run_folder: Path, environment: Mapping[str, str], streams: Sequence[int]) -> bool:
+    """Give a task to a child that waits; say whether it could still be reached."""
+    assert child.channel is not None
+    try:
+        send(child.channel, {"folder": str(run_folder), "environment": dict(environment)}, streams)
+    except OSError:
+        return False
+    return True
+
+
+def _report(child: _Child, code: int) -> None:
+    # The host may be gone.
+    with contextlib.suppress(OSError):
+        os.write(child.report, json.dumps({"code": code}).encode())
+    os.close(child.report)
+    child.run_id, child.report = "", -1
+
+
 def _become_shim(task: Task, run_folder: Path, environment: Mapping[str, str], streams: Sequence[int]) -> NoReturn:
-    forking.forget_state()
-    source, sink = streams
-    forking.take_files((source, sink, sink))
-    forking.settle(Path(tempfile.gettempdir()), environment)
+    _settle(environment, streams)
     sys.argv = ["dsflow.shim", str(run_folder)]
     forking.hear_signals()
     shim.run(task, run_folder)
+
+
+def _become_worker(
+    task: Task, run_folder: Path, environment: Mapping[str, str], streams: Sequence[int], channel: socket.socket
+) -> NoReturn:
+    """Be the shim of one task after the other, as long as they succeed; what went wrong may have left something."""
+    _settle(environment, streams, keep=channel.fileno())
+    nothing = os.open(os.devnull, os.O_RDWR)
+    while True:
+        # Until the shim listens, a request to stop is for the system to grant.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        forking.hear_signals()
+        code = shim.execute_here(task, run_folder)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in range(3):
+            os.dup2(nothing, number)
+        channel.send(bytes([code]))
+        received = receive(channel, 2) if code == 0 else None
+        if received is None:
+            os._exit(0)
+        message, (source, sink) = received
+        run_folder = Path(message["folder"])
+        for file, number in ((source, 0), (sink, 1), (sink, 2)):
+            os.dup2(file, number)
+        os.close(source)
+        os.close(sink)
+        forking.settle(Path(tempfile.gettempdir()), message["environment"])
+        task = model.from_json(Task, (run_folder / "task.json").read_text(encoding="utf-8"))
+
+
+def _settle(environment: Mapping[str, str], streams: Sequence[int], keep: int | None = None) -> None:
+    forking.forget_state()
+    source, sink = streams
+    forking.take_files((source, sink, sink), keep=() if keep is None else (keep,))
+    forking.settle(Path(tempfile.gettempdir()), environment)
 
 
 def _start_cold(run_folder: Path, environment: Mapping[str, str], streams: Sequence[int]) -> int:

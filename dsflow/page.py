@@ -40,7 +40,8 @@ def write(run_folder: Path, task: Task, outcome: Outcome, body: str) -> None:
     """
     there = [name for name in _DOCUMENTS if name in _ALWAYS_THERE or (run_folder / name).exists()]
     text = render(task, outcome, body, _end_of_log(run_folder / "log.txt"), documents=there)
-    write_text(run_folder / "index.html", text.encode("utf-8", "replace").decode())
+    # The outcome follows.
+    write_text(run_folder / "index.html", text.encode("utf-8", "replace").decode(), last=False)
 
 
 def render(task: Task, outcome: Outcome, body: str, log: str, *, documents: Sequence[str] = _ALWAYS_THERE) -> str:

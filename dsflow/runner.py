@@ -273,7 +273,7 @@ class Runner:
 def _make_run_folder(run_folder: Path, task: Task) -> None:
     try:
         run_folder.mkdir(parents=True)
-        durable.write_text(run_folder / "task.json", model.to_json(task))
+        durable.write_text(run_folder / "task.json", model.to_json(task), last=False)
     except OSError as error:
         raise EnvironmentMissing(
             f"cannot write {run_folder}: {error.strerror}", "`dsflow doctor` checks the datastore."

@@ -90,11 +90,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(task: Task, run_folder: Path) -> NoReturn:
     """Run a task in this process and its environment, and exit with its outcome's code."""
-    data, jobs = Path(os.environ["DSFLOW_DATA"]), Path(os.environ["DSFLOW_JOBS"])
-    outcome = execute(task, run_folder, data, jobs)
-    sys.stdout.flush()
+    code = execute_here(task, run_folder)
     # Threads of libraries and their exit handlers have nothing left to do for us, and take their time.
-    os._exit(outcome.exit_code)
+    os._exit(code)
+
+
+def execute_here(task: Task, run_folder: Path) -> int:
+    """Run a task in this process and its environment, and give its outcome's exit code."""
+    outcome = execute(task, run_folder, Path(os.environ["DSFLOW_DATA"]), Path(os.environ["DSFLOW_JOBS"]))
+    sys.stdout.flush()
+    return outcome.exit_code
+
+
+def leaves_nothing(task: Task) -> bool:
+    """Say whether this task cannot have left anything in its process that the next task of its job could see."""
+    return kind_of(task.kind).leaves_nothing(task)
 
 
 def load(task: Task, jobs: Path) -> None:

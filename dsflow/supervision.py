@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -79,7 +78,7 @@ class Supervisor:
         if self._memory:
             threading.Thread(target=self._watch_memory, args=(pid,), daemon=True).start()
         if self._guard_stdin:
-            threading.Thread(target=_end_with_stdin, daemon=True).start()
+            threading.Thread(target=self._end_with_stdin, daemon=True).start()
 
     def explain(self, error: DsflowError) -> DsflowError:
         """Give the true reason of a failure: what died of memory says so."""
@@ -101,6 +100,15 @@ class Supervisor:
             message = f"timeout: the run took longer than {self._timeout:g} s"
             raise Stop(Timeout(message, "Raise `run: {timeout: ...}` in job_specs.yaml."))
         raise Stop(Interrupted("interrupted; nothing was published"))
+
+    def _end_with_stdin(self) -> None:
+        try:
+            while os.read(0, 4096):
+                time.sleep(0)
+        except OSError:
+            pass
+        if not self._ended.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _watch_memory(self, pid: int) -> None:
         import psutil
@@ -140,12 +148,3 @@ def _kernel_kills() -> int:
         if "oom_kill" in words:
             return int(words[words.index("oom_kill") + 1])
     return 0
-
-
-def _end_with_stdin() -> None:
-    try:
-        while os.read(sys.stdin.fileno(), 4096):
-            time.sleep(0)
-    except OSError:
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)

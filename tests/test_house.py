@@ -38,7 +38,7 @@ OWNERS = {
     "requests": {"sources.web"},
     "ipykernel": {"forked_kernel"},
     "jinja2": {"rendering"},
-    "jupyter_client": {"kernel"},
+    "jupyter_client": {"kernel", "provisioner"},
     "jupytext": {"notebooks"},
     "mistune": {"notebook_page"},
     "nbclient": {"kinds.notebook"},
@@ -128,7 +128,7 @@ def module_of(path: Path) -> str:
 def test_every_library_is_a_declared_requirement() -> None:
     required = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     declared = {re.split(r"[^a-z0-9-]", line)[0].replace("-", "_") for line in required}
-    names = {"yaml": "pyyaml", "zmq": "pyzmq", "pydantic_core": "pydantic"}
+    names = {"yaml": "pyyaml", "zmq": "pyzmq", "pydantic_core": "pydantic", "IPython": "ipython"}
     used = {library for path in MODULES for library in imported(path)} - set(sys.stdlib_module_names) - {"dsflow"}
     assert {library for library in used if names.get(library, library) not in declared} == set()
 

@@ -31,11 +31,18 @@ WAIT: Tree = {
 }
 
 
+BROKEN: Tree = {
+    "jobs/broken/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: broken}\n",
+    "jobs/broken/q.sql": "SELECT error('no') AS x",
+}
+LONG = "SELECT count(*) AS n FROM range(100000000) a, range(100000) b WHERE (a.range * b.range) % 7 = 3"
+
+
 class Plan:
     """Several tasks in one warm process."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+        self.workspace = workspace
         self.runtime = Process()
         self.runtime.expect(100)
         self.lines: list[str] = []
@@ -69,7 +76,7 @@ class Plan:
         pytest.fail("not within half a minute")
 
     def _chosen(self, job: str) -> prepare.Chosen:
-        return prepare.prepare(self._workspace, load_workspace(self._workspace), job, [DS], [], runtime="process")
+        return prepare.prepare(self.workspace, load_workspace(self.workspace), job, [DS], [], runtime="process")
 
     def _listen(self, event: Event) -> None:
         if isinstance(event, LogLine):
@@ -78,7 +85,7 @@ class Plan:
 
 @pytest.fixture
 def plan(make_workspace: MakeWorkspace) -> Iterator[Plan]:
-    plan = Plan(make_workspace({**SQL, **WAIT}))
+    plan = Plan(make_workspace({**SQL, **WAIT, **BROKEN}))
     yield plan
     plan.runner.stop(kill=True)
     plan.runner.close()
@@ -93,9 +100,42 @@ def test_one_warm_process_runs_all_tasks_and_ends_with_the_plan(plan: Plan) -> N
     nursery = plan.nursery()
     assert plan.run("q")
     assert plan.nursery() == nursery
-    assert nursery.children() == []
     plan.runner.close()
     assert gone(nursery.pid)
+
+
+def test_a_query_that_only_reads_leaves_its_process_to_the_next_of_its_job(plan: Plan) -> None:
+    assert plan.run("q")
+    (worker,) = plan.nursery().children()
+    assert plan.run("q")
+    assert plan.nursery().children() == [worker]
+    plan.runner.close()
+    plan.wait_for(lambda: gone(worker.pid))
+
+
+def test_after_a_failure_no_process_is_used_again(plan: Plan) -> None:
+    assert plan.run("broken").exit_code == 1
+    plan.wait_for(lambda: not plan.nursery().children())
+    assert plan.run("q")
+
+
+def test_a_waiting_process_that_died_is_replaced(plan: Plan) -> None:
+    assert plan.run("q")
+    (worker,) = plan.nursery().children()
+    worker.kill()
+    assert plan.run("q")
+    assert plan.run("q")
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_query_in_a_process_that_ran_others_can_be_stopped(plan: Plan, kill: bool) -> None:
+    assert plan.run("q")
+    (plan.workspace.jobs / "q" / "q.sql").write_text(LONG)
+    wait = plan.start("q")
+    plan.wait_for(lambda: sum(process.cpu_times().user for process in plan.nursery().children()) > 0.5)
+    plan.runner.stop(kill=kill)
+    outcome = wait()
+    assert outcome.exit_code == (137 if kill else 130)
 
 
 def test_a_single_task_gets_a_new_interpreter(make_workspace: MakeWorkspace) -> None:

@@ -334,7 +334,7 @@ def _config(api: Any, wanted: Wanted) -> Any:
         port_bindings={wanted.port: ("127.0.0.1", wanted.port)} if wanted.port else None,
     )  # fmt: skip
     return api.create_container_config(
-        wanted.image, list(wanted.command), user=wanted.user, environment=dict(wanted.environment),
+        wanted.image, list(wanted.command), user=wanted.user, hostname="dsflow", environment=dict(wanted.environment),
         labels={LABEL + key: value for key, value in wanted.labels.items()}, working_dir="/tmp", stdin_open=True,
         ports=[wanted.port] if wanted.port else None, host_config=limits,
     )  # fmt: skip

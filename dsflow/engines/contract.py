@@ -33,7 +33,8 @@ class Preview:
 class Engine(Protocol):
     """One session of an engine, made by its module's `open_engine(threads, memory)`.
 
-    The module's `prepare()` loads it ahead of that, in a process that will be forked.
+    The module's `prepare()` loads it ahead of that, in a process that will be forked; `only_reads(query)` says there
+    whether a query can leave anything behind when its session has ended.
     """
 
     def read(self, files: Sequence[Path | str], format: str, *, with_ds: bool, options: Mapping[str, Any]) -> Any:

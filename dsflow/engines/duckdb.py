@@ -17,8 +17,9 @@ from dsflow.errors import DsflowError, EnvironmentMissing, Interrupted, JobFaile
 from dsflow.model import Check, Column, Expectation
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": False}
-# A database for forks, and the process that made it.
+# A database for forks, the process that made it, and whether a session on it is open in this one.
 _prepared: tuple[int, duckdb.DuckDBPyConnection] | None = None
+_lent = False
 
 _READERS = {"parquet": "read_parquet", "csv": "read_csv", "json": "read_json", "text": "read_text"}
 
@@ -26,8 +27,9 @@ _READERS = {"parquet": "read_parquet", "csv": "read_csv", "json": "read_json", "
 class DuckDB:
     """One in-memory session; nothing of it is shared with another one."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, lent: bool = False) -> None:
         self.connection = connection
+        self._lent = lent
 
     def read(
         self, files: Sequence[Path | str], format: str, *, with_ds: bool, options: Mapping[str, Any]
@@ -177,7 +179,10 @@ class DuckDB:
 
     def close(self) -> None:
         """End the session."""
+        global _lent
         self.connection.close()
+        if self._lent:
+            _lent = False
 
 
 def prepare() -> None:
@@ -205,9 +210,21 @@ def open_engine(*, threads: float | None = None, memory: int | None = None) -> D
     if memory:
         # The process needs memory beside the engine's own: what Python and Arrow hold.
         config["memory_limit"] = f"{int(memory * 0.8)}B"
-    connection = _inherited(config) or duckdb.connect(config={**_CONFIG, **config})
+    inherited = _inherited(config)
+    connection = inherited or duckdb.connect(config={**_CONFIG, **config})
     connection.execute("SET TimeZone = 'UTC'")
-    return DuckDB(connection)
+    return DuckDB(connection, lent=inherited is not None)
+
+
+def only_reads(query: str) -> bool:
+    """Say whether a query is one SELECT: it can change nothing but its own session."""
+    if _prepared is None:
+        return False
+    try:
+        statements = _prepared[1].extract_statements(query)
+    except duckdb.Error:
+        return False
+    return [statement.type for statement in statements] == [duckdb.StatementType.SELECT]
 
 
 def _rehearse(session: DuckDB) -> None:
@@ -221,16 +238,17 @@ def _rehearse(session: DuckDB) -> None:
         session.inspect(files)
         session.check(files, [Expectation(name="x", constraint="x > 0")])
         session.preview(files, 1)
+        session.connection.execute("DROP VIEW t")
     session.close()
 
 
 def _inherited(config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection | None:
-    """Give a session on the database that the parent of this process prepared, if it did and this is the first."""
-    global _prepared
-    if _prepared is None or _prepared[0] == os.getpid():
+    """Give a session on the database that the parent of this process prepared, if it did and no other is open here."""
+    global _lent
+    if _prepared is None or _prepared[0] == os.getpid() or _lent:
         return None
     # A session is made anew, or its random numbers would be those of every other fork.
-    connection, _prepared = _prepared[1].cursor(), None
+    connection, _lent = _prepared[1].cursor(), True
     connection.execute("RESET threads")
     for name, value in config.items():
         connection.execute(f"SET {name} = {_literal(value)}")

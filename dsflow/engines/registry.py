@@ -14,6 +14,11 @@ def prepare(name: str) -> None:
     importlib.import_module(ENGINES[name]).prepare()
 
 
+def only_reads(name: str, query: str) -> bool:
+    """Say whether a prepared engine is sure that a query changes nothing in its session that outlasts it."""
+    return bool(importlib.import_module(ENGINES[name]).only_reads(query))
+
+
 def open_engine(name: str, *, threads: float | None = None, memory: int | None = None) -> Engine:
     """Start a session of an engine.
 

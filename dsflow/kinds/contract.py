@@ -56,6 +56,9 @@ class Kind(Protocol):
     def load(self, task: Task, job_folder: Path) -> None:
         """Load the libraries that `run` and `body` will need, in a process that will be forked: start no thread."""
 
+    def leaves_nothing(self, task: Task) -> bool:
+        """Say whether a task, when it succeeds, leaves its process such that the next task of its job sees no trace."""
+
     def run(self, work: Work) -> None:
         """Execute the user's code until it ends.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from dsflow.kinds.contract import Work
-from dsflow.kinds.script import body, execute, load
+from dsflow.kinds.script import body, execute, leaves_nothing, load
 
-__all__ = ["body", "load", "run"]
+__all__ = ["body", "leaves_nothing", "load", "run"]
 
 
 def run(work: Work) -> None:

@@ -62,6 +62,11 @@ def load(task: Task, job_folder: Path) -> None:
         registry.prepare(task.engine)
 
 
+def leaves_nothing(task: Task) -> bool:
+    """Say no: its code can do anything to its process."""
+    return False
+
+
 def run(work: Work) -> None:
     """Execute the notebook; what is executed so far is in the run folder, however it ends.
 

@@ -29,6 +29,11 @@ def load(task: Task, job_folder: Path) -> None:
     highlighting.load(_language(task.main))
 
 
+def leaves_nothing(task: Task) -> bool:
+    """Say no: its code can do anything to its process."""
+    return False
+
+
 def run(work: Work) -> None:
     """Run the script to its end and pass its lines on as they come."""
     path = work.job_folder / work.task.main

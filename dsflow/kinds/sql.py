@@ -28,6 +28,11 @@ def load(task: Task, job_folder: Path) -> None:
     highlighting.load("sql")
 
 
+def leaves_nothing(task: Task) -> bool:
+    """Say whether the query only reads: then all there is of it is its session, which ends with it."""
+    return registry.only_reads(task.engine, task.code or "")
+
+
 def run(work: Work) -> None:
     """Run the query over the task's inputs, write its rows into the staging folder, and check them there.
 
@@ -55,6 +60,7 @@ def run(work: Work) -> None:
         raise
     if failures:
         raise failures[0]
+    engine.close()
     work.progress(1, 1)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dsflow.nursery import send
 from dsflow.runtimes.contract import Ending
 
 _CLOSE_SECONDS = 10
@@ -90,11 +91,8 @@ class Nursery:
         os.close(self._said)
 
     def _send(self, message: Mapping[str, Any], files: list[int]) -> None:
-        body = json.dumps(message).encode()
         with self._sending:
-            # The files go with the first byte; how much of a long message goes with it is up to the system.
-            socket.send_fds(self._control, [len(body).to_bytes(4, "big")], files)
-            self._control.sendall(body)
+            send(self._control, message, files)
 
 
 class Child:

@@ -94,6 +94,8 @@ LOOK = """
         "hooks": [sys.excepthook.__module__, str(sys.gettrace()), str(sys.getprofile())],
         "patches": [sys.stdin.__class__.__name__, textwrap.dedent("  x"), hasattr(builtins, "left")],
         "leader": os.getsid(0) == os.getpid() == os.getpgid(0),
+        "shell": [str(_dh), get_ipython().starting_dir, __name__, sys.modules["__main__"].__dict__ is globals(),
+                  get_ipython().parent is get_ipython().kernel, display.__module__, __IPYTHON__, len(In), dict(Out)],
         "modules": sorted(n for n, m in sys.modules.items() if str(getattr(m, "__file__", "")).startswith(here)),
     }
     data = pathlib.Path(os.environ["DSFLOW_DATA"])
@@ -192,7 +194,8 @@ def test_queries_share_no_session(make_workspace: MakeWorkspace, run: Run) -> No
         "jobs/look/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: t}\n",
         "jobs/look/q.sql": """
             SELECT random() AS number, getvariable('kept') AS variable, current_setting('threads') AS threads,
-                (SELECT count(*) FROM duckdb_tables()) AS tables
+                (SELECT count(*) FROM duckdb_tables()) AS tables,
+                (SELECT count(*) FROM duckdb_views() WHERE NOT internal) AS views
             """,
     }
     ws = make_workspace(tree)
@@ -200,9 +203,9 @@ def test_queries_share_no_session(make_workspace: MakeWorkspace, run: Run) -> No
     for _ in range(2):
         outcomes = run(ws, "look", "leave", "look")
         assert all(outcomes), outcomes
-        query = f"SELECT number, variable, threads, tables FROM '{ws.datastore}/tables/t/*/*.parquet'"
+        query = f"SELECT number, variable, threads, tables, views FROM '{ws.datastore}/tables/t/*/*.parquet'"
         rows += duckdb.connect().execute(query).fetchall()
-    assert {row[1:] for row in rows} == {(None, rows[0][2], 0)}
+    assert {row[1:] for row in rows} == {(None, rows[0][2], 0, 0)}
     assert len({row[0] for row in rows}) == 2
 
 
