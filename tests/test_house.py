@@ -253,3 +253,9 @@ def test_an_installed_package_brings_templates_images_and_the_sample(tmp_path: P
     assert done.stdout.split() == [f"{inside}/workspace.py", "6", f"{inside}/templates", f"{inside}/docker"]
     assert (tmp_path / "lib" / "dsflow" / "page.html").is_file()
     assert (tmp_path / "lib" / "dsflow" / "py.typed").is_file()
+
+
+def test_the_architecture_names_every_module() -> None:
+    told = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    own = [path for path in MODULES if path.parent.name != "commands" and not path.name.startswith("__")]
+    assert [path.stem for path in own if f"`{path.stem}`" not in told] == []
