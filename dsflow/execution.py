@@ -60,11 +60,13 @@ class Pace:
         workers: How many tasks run at once.
         memory: Bytes that they may use together.
         fail_fast: Start nothing new after a failure.
+        batch: One container for several tasks, instead of one for each.
     """
 
     workers: int
     memory: int
     fail_fast: bool = False
+    batch: bool = False
 
 
 def usual_memory() -> int:
@@ -113,7 +115,7 @@ def execute(
     Raises:
         EnvironmentMissing: a runtime cannot run tasks here; nothing was started.
     """
-    launch = _Launch(plan, ground, Emitter(listeners), ended)
+    launch = _Launch(plan, ground, Emitter(listeners), ended, pace.batch)
     scheduler = Scheduler(plan, launch, workers=pace.workers, memory=pace.memory, fail_fast=pace.fail_fast)
     interruption = Interruption()
     interruption.tell(lambda kill: scheduler.stop("interrupted", Interrupted.exit_code))
@@ -125,7 +127,9 @@ def execute(
 class _Launch:
     """Runs the steps of a plan; what the scheduler drives."""
 
-    def __init__(self, plan: Plan, ground: Ground, emit: Emitter, ended: Callable[[Step, Outcome], None]) -> None:
+    def __init__(
+        self, plan: Plan, ground: Ground, emit: Emitter, ended: Callable[[Step, Outcome], None], batch: bool
+    ) -> None:
         self._ground = ground
         self._emit = emit
         self._ended = ended
@@ -133,9 +137,9 @@ class _Launch:
         counts = Counter(step.job for step in plan.steps if step.action is Action.RUN)
         self._runners: dict[str, Runner] = {}
         for job, count in counts.items():
-            self._open(self._spec(job), count)
+            self._open(self._spec(job), count, batch)
 
-    def _open(self, job: JobSpec, tasks: int) -> None:
+    def _open(self, job: JobSpec, tasks: int, batch: bool) -> None:
         """Choose where a job runs, before anything starts."""
         wanted = self._wanted(job)
         if wanted not in self._runners:
@@ -143,7 +147,7 @@ class _Launch:
             workspace = self._ground.workspace
             folders = Folders(jobs=workspace.jobs, datastore=workspace.datastore.resolve())
             self._runners[wanted] = Runner(runtime, reason, folders, self._emit)
-        self._runners[wanted].expect(tasks)
+        self._runners[wanted].expect(tasks, batch=batch)
 
     def close(self) -> None:
         """Let the runtimes end what they keep ready."""

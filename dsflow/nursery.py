@@ -1,6 +1,7 @@
 """A warm process that has loaded what tasks need and gives each of them a process of its own by fork.
 
-    python -P -m dsflow.nursery        with a Unix socket as standard input
+    python -P -m dsflow.nursery            with a Unix socket as standard input
+    python -P -m dsflow.nursery SOCKET     in a container of its own, with one task at a time
 
 The host sends a message for every task, with three open files: what the task reads, what it prints into, and the end
 of a pipe that brings its exit code. A child becomes the shim (`dsflow.shim`) of that one task. Nothing of a task ever
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dsflow import forking, model, shim
+from dsflow.durable import remove_tree
 from dsflow.lean import lean
 from dsflow.model import Task
 
@@ -59,10 +61,13 @@ class Nursery:
 
     Args:
         control: The socket to the host.
+        alone: Nobody else has processes or temporary files here: what a task leaves of them is removed.
     """
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, *, alone: bool = False) -> None:
         self._control = control
+        self._alone = alone
+        self._environment = dict(os.environ)
         self._children: dict[int, _Child] = {}
         self._awaited = select.poll()
 
@@ -96,7 +101,7 @@ class Nursery:
         if "signal" in message:
             self._signal(message["run"], message["signal"])
         else:
-            self._start(Path(message["folder"]), message["environment"], files)
+            self._start(Path(message["folder"]), self._environment | message["environment"], files)
         return True
 
     def _start(self, run_folder: Path, environment: Mapping[str, str], files: Sequence[int]) -> None:
@@ -165,12 +170,22 @@ class Nursery:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            child = self._children.pop(pid)
-            if child.channel is not None:
-                self._awaited.unregister(child.channel)
-                child.channel.close()
+            child = self._gone(pid)
+            if self._alone:
+                _tidy()
+                # Those that waited for another task are dead too.
+                for other in list(self._children):
+                    os.waitpid(other, 0)
+                    self._gone(other)
             if child.run_id:
                 _report(child, os.waitstatus_to_exitcode(status))
+
+    def _gone(self, pid: int) -> _Child:
+        child = self._children.pop(pid)
+        if child.channel is not None:
+            self._awaited.unregister(child.channel)
+            child.channel.close()
+        return child
 
 
 def receive(channel: socket.socket, most: int) -> tuple[dict[str, Any], list[int]] | None:
@@ -195,9 +210,22 @@ def send(channel: socket.socket, message: Mapping[str, Any], files: Sequence[int
 
 
 def main() -> NoReturn:
-    """Serve the host at the other end of standard input until it is gone."""
-    Nursery(socket.socket(fileno=os.dup(0))).serve()
+    """Serve the host at the other end of standard input, or of a socket in a container, until it is gone."""
+    if len(sys.argv) > 1:
+        control = socket.socket(socket.AF_UNIX)
+        control.connect(sys.argv[1])
+    else:
+        control = socket.socket(fileno=os.dup(0))
+    Nursery(control, alone=len(sys.argv) > 1).serve()
     os._exit(0)
+
+
+def _tidy() -> None:
+    """Kill whatever runs here beside this process and the first, and empty the folder of temporary files."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    for path in Path(tempfile.gettempdir()).iterdir():
+        remove_tree(path)
 
 
 def _exactly(channel: socket.socket, size: int) -> bytes:

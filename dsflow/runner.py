@@ -175,9 +175,9 @@ class Runner:
         self._asked = False
         self._common: model.Facts | None = None
 
-    def expect(self, tasks: int) -> None:
+    def expect(self, tasks: int, *, batch: bool = False) -> None:
         """Let the runtime know that so many tasks will come."""
-        self._runtime.expect(tasks)
+        self._runtime.expect(tasks, batch=batch)
 
     def close(self) -> None:
         """Let the runtime end what it keeps ready."""

@@ -31,6 +31,7 @@ class PlanOptions:
     jobs_at_once: int
     memory: str | None
     fail_fast: bool
+    batch: bool
     force: bool
     explain: bool
     dry_run: bool
@@ -48,7 +49,7 @@ class PlanOptions:
             memory = memory_bytes(self.memory) if self.memory else usual_memory()
         except ValueError as error:
             raise UsageError(f"--memory: {error}") from None
-        return Pace(workers=self.jobs_at_once, memory=memory, fail_fast=self.fail_fast)
+        return Pace(workers=self.jobs_at_once, memory=memory, fail_fast=self.fail_fast, batch=self.batch)
 
 
 _OPTIONS = (
@@ -60,6 +61,7 @@ _OPTIONS = (
     click.option(
         "--fail-fast/--keep-going", help="After a failure start nothing, or go on with what does not need it."
     ),
+    click.option("--batch", is_flag=True, help="One container for the tasks of a worker, instead of one for each."),
     click.option("--force", is_flag=True, help="Run also what is fresh."),
     click.option("--explain", is_flag=True, help="Say why, for each step."),
     click.option("--dry-run", is_flag=True, help="Show what would run, and run nothing."),

@@ -279,6 +279,18 @@ class Container:
                 if error.status_code not in (404, 409):
                     raise
 
+    def ran_out_of_memory(self) -> bool:
+        """Say whether the engine killed something in it for memory, ever; False where it is gone."""
+        from docker.errors import NotFound
+
+        with _explained(), contextlib.suppress(NotFound):
+            return bool(_client().inspect_container(self._id)["State"]["OOMKilled"])
+        return False
+
+    def remove(self) -> None:
+        """Remove it, whatever still runs in it."""
+        self._remove()
+
     def wait(self) -> tuple[int, bool]:
         """Wait for the end and remove the container; give its exit code and whether memory ran out in it."""
         try:

@@ -77,8 +77,11 @@ class Runtime(Protocol):
     def available(self) -> str | None:
         """Give None when tasks can run here, else one sentence that says why not."""
 
-    def expect(self, tasks: int) -> None:
-        """Be told that so many tasks will be started; what they can share is then kept ready until `close`."""
+    def expect(self, tasks: int, *, batch: bool = False) -> None:
+        """Be told that so many tasks will be started; what they can share is then kept ready until `close`.
+
+        With `batch` that may be more than usual: what otherwise is made for each task and removed after it.
+        """
 
     def close(self) -> None:
         """End what is kept ready; tasks that still run end with it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from dsflow.containers.engine import LABEL, Bind, Container, Engine, Image, Want
 from dsflow.containers.settings import proxies
 from dsflow.errors import EnvironmentMissing
 from dsflow.model import Task
+from dsflow.runtimes.batch import Kept, RunningInKept
 from dsflow.runtimes.contract import Ending, Folders, Needs, Place, identity
 from dsflow.store.layout import Layout
 from dsflow.workspace import Workspace
@@ -46,15 +48,23 @@ class Docker:
 
     name = "docker"
 
+    def __init__(self) -> None:
+        self._kept: Kept | None = None
+
     def available(self) -> str | None:
         """Give None when an engine answers."""
         return containers.available()
 
-    def expect(self, tasks: int) -> None:
-        """Do nothing: every task has a container of its own."""
+    def expect(self, tasks: int, *, batch: bool = False) -> None:
+        """With `batch`, keep containers and give each one task after the other: only as many as run at a time."""
+        if batch and self._kept is None and sys.platform == "linux":
+            self._kept = Kept()
 
     def close(self) -> None:
-        """Do nothing: every container is gone with its task."""
+        """Remove the containers that were kept; the others are gone with their tasks."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def identify(self, needs: Needs, folders: Folders) -> str:
         """Give what stands for the image."""
@@ -73,14 +83,19 @@ class Docker:
             name, image = images.with_requirements(name, image, needs.requirements, surroundings, notify)
         return Place(image=name, image_id=image.id)
 
-    def start(self, task: Task, place: Place, folders: Folders, environment: Mapping[str, str]) -> RunningContainer:
-        """Start the shim in a new container; it ends when this process is gone."""
+    def start(
+        self, task: Task, place: Place, folders: Folders, environment: Mapping[str, str]
+    ) -> RunningContainer | RunningInKept:
+        """Start the shim in a new container, or in one that was kept; it ends when this process is gone."""
         assert place.image_id is not None
         image = containers.find_image(place.image_id)
         if image is None:
             raise EnvironmentMissing(f"the image {place.image} was removed a moment ago", "Run again.")
+        description = wanted(task, image, folders, environment, containers.engine())
+        if self._kept is not None and task.port is None:
+            return self._kept.start(description, Path(_DATA, task.folder), environment)
         containers.remove_leftovers({"workspace": workspace_label(folders)})
-        return RunningContainer(wanted(task, image, folders, environment, containers.engine()))
+        return RunningContainer(description)
 
 
 def wanted(task: Task, image: Image, folders: Folders, environment: Mapping[str, str], engine: Engine) -> Wanted:

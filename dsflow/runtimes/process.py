@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dsflow.model import Task
 from dsflow.runtimes.contract import Ending, Folders, Needs, Place, identity
-from dsflow.runtimes.warm import Child, Nursery
+from dsflow.runtimes.warm import Child, WarmPython
 
 # A warm process pays from the second task on.
 MANY = 2
@@ -86,7 +86,7 @@ class Process:
     name = "process"
 
     def __init__(self) -> None:
-        self._nurseries: dict[str, Nursery] = {}
+        self._nurseries: dict[str, WarmPython] = {}
         self._choosing = threading.Lock()
         self._tasks = 0
 
@@ -94,7 +94,7 @@ class Process:
         """Always."""
         return None
 
-    def expect(self, tasks: int) -> None:
+    def expect(self, tasks: int, *, batch: bool = False) -> None:
         """Be told that so many tasks will be started."""
         self._tasks += tasks - 1
 
@@ -154,7 +154,7 @@ class Process:
         )
         return RunningProcess(process, task.run_id)
 
-    def _nursery(self, python: str) -> Nursery | None:
+    def _nursery(self, python: str) -> WarmPython | None:
         """Give the warm process of an interpreter; None where there is one task only, or forks are unsafe (macOS)."""
         with self._choosing:
             self._tasks += 1
@@ -164,7 +164,7 @@ class Process:
             if nursery is None or not nursery.is_alive():
                 if nursery is not None:
                     nursery.close()
-                nursery = self._nurseries[python] = Nursery(python)
+                nursery = self._nurseries[python] = WarmPython(python)
             return nursery
 
 

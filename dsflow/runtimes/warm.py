@@ -21,26 +21,15 @@ _CLOSE_SECONDS = 10
 
 
 class Nursery:
-    """One warm process; tasks can be started from several threads.
+    """A connection to a warm process; tasks can be started from several threads.
 
     Args:
-        python: The interpreter to run.
+        control: The socket to it.
     """
 
-    def __init__(self, python: str) -> None:
-        self._control, theirs = socket.socketpair()
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
         self._sending = threading.Lock()
-        # What it prints, which it does only when something is wrong with it.
-        self._said = os.memfd_create("nursery")
-        with theirs:
-            self._process = subprocess.Popen(
-                [python, "-P", "-m", "dsflow.nursery"],
-                cwd=tempfile.gettempdir(),
-                stdin=theirs.fileno(),
-                stdout=self._said,
-                stderr=self._said,
-                start_new_session=True,
-            )
 
     def start(self, run_folder: Path, environment: Mapping[str, str]) -> Child:
         """Start the shim for a run folder as a child of the nursery.
@@ -66,6 +55,37 @@ class Nursery:
         with contextlib.suppress(OSError):
             self._send({"run": run_id, "signal": int(number)}, [])
 
+    def ending(self) -> str:
+        """Say how the nursery itself ended, for a task that ended with it."""
+        raise NotImplementedError
+
+    def _send(self, message: Mapping[str, Any], files: list[int]) -> None:
+        with self._sending:
+            send(self._control, message, files)
+
+
+class WarmPython(Nursery):
+    """A warm process on this machine.
+
+    Args:
+        python: The interpreter to run.
+    """
+
+    def __init__(self, python: str) -> None:
+        ours, theirs = socket.socketpair()
+        super().__init__(ours)
+        # What it prints, which it does only when something is wrong with it.
+        self._said = os.memfd_create("nursery")
+        with theirs:
+            self._process = subprocess.Popen(
+                [python, "-P", "-m", "dsflow.nursery"],
+                cwd=tempfile.gettempdir(),
+                stdin=theirs.fileno(),
+                stdout=self._said,
+                stderr=self._said,
+                start_new_session=True,
+            )
+
     def is_alive(self) -> bool:
         """Say whether it still runs."""
         return self._process.poll() is None
@@ -89,10 +109,6 @@ class Nursery:
             self._process.kill()
             self._process.wait()
         os.close(self._said)
-
-    def _send(self, message: Mapping[str, Any], files: list[int]) -> None:
-        with self._sending:
-            send(self._control, message, files)
 
 
 class Child:

@@ -24,14 +24,17 @@ NOTEBOOK = "version: 1\nkind: notebook\nmain: main.ipynb\n"
 Run = Callable[..., list[Outcome]]
 
 
-@pytest.fixture(params=["process", "warm process", pytest.param("docker", marks=pytest.mark.docker)])
+DOCKER = [pytest.param(way, marks=pytest.mark.docker) for way in ("docker", "batch docker")]
+
+
+@pytest.fixture(params=["process", "warm process", *DOCKER])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     way: str = request.param
     if way == "warm process" and sys.platform != "linux":
         pytest.skip("forks are unsafe here: every task is a new interpreter")
-    if way == "docker":
+    if "docker" in way:
         request.getfixturevalue("python_image")
-    monkeypatch.setenv("DSFLOW_RUNTIME", way.removeprefix("warm "))
+    monkeypatch.setenv("DSFLOW_RUNTIME", way.removeprefix("warm ").removeprefix("batch "))
     return way
 
 
@@ -42,10 +45,10 @@ def run(way: str) -> Run:
     def run(ws: Workspace, *jobs: str) -> list[Outcome]:
         settings = load_workspace(ws)
         chosen = [prepare.prepare(ws, settings, job, [DS], []) for job in jobs]
-        if way != "warm process":
+        if way not in ("warm process", "batch docker"):
             return [_execute(one) for one in chosen]
         first = chosen[0]
-        first.runtime.expect(len(chosen) + 1)
+        first.runtime.expect(len(chosen) + 1, batch=way == "batch docker")
         work = runner.Runner(first.runtime, first.reason, first.folders, runner.Emitter([]))
         try:
             return [work.run(one.assignment) for one in chosen]
