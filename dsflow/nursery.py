@@ -67,7 +67,8 @@ class Nursery:
     def __init__(self, control: socket.socket, *, alone: bool = False) -> None:
         self._control = control
         self._alone = alone
-        self._environment = dict(os.environ)
+        # A container brings an environment of its own, which the host does not know.
+        self._environment = dict(os.environ) if alone else {}
         self._children: dict[int, _Child] = {}
         self._awaited = select.poll()
 
