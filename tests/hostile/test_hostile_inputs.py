@@ -41,13 +41,13 @@ LEGACY = """
     task_specs: {source_path: "/data/raw/{{ city }}/ds={{ ds }}", sink_path: "/data/tables/{{ city }}/ds={{ ds }}"}
 """
 TREE = {
-    "outer/work/dsflow.yml": "version: 1\n",
-    "outer/work/jobs/good/job_specs.yaml": GOOD,
-    "outer/work/jobs/good/a.ipynb": notebook("1", parameters="city: str = 'x'\nlimit: float = 1.5"),
-    "outer/work/jobs/old/job_specs.yaml": LEGACY,
-    "outer/work/jobs/old/old.sh": "true",
-    "outer/work/jobs/x/job_specs.yaml": "",
-    "outer/work/jobs/x/query.sql": "SELECT '{{ ds }}' FROM a",
+    "outer/inner/dsflow.yml": "version: 1\n",
+    "outer/inner/jobs/good/job_specs.yaml": GOOD,
+    "outer/inner/jobs/good/a.ipynb": notebook("1", parameters="city: str = 'x'\nlimit: float = 1.5"),
+    "outer/inner/jobs/old/job_specs.yaml": LEGACY,
+    "outer/inner/jobs/old/old.sh": "true",
+    "outer/inner/jobs/x/job_specs.yaml": "",
+    "outer/inner/jobs/x/query.sql": "SELECT '{{ ds }}' FROM a",
 }
 
 
@@ -55,9 +55,9 @@ TREE = {
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """A workspace inside a folder whose every path is counted before and after."""
     build_tree(tmp_path, TREE)
-    monkeypatch.chdir(tmp_path / "outer" / "work")
+    monkeypatch.chdir(tmp_path / "outer" / "inner")
     before = sorted(tmp_path.rglob("*"))
-    yield Workspace(tmp_path / "outer" / "work")
+    yield Workspace(tmp_path / "outer" / "inner")
     assert sorted(tmp_path.rglob("*")) == before
 
 
