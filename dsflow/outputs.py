@@ -136,7 +136,7 @@ def _manifest(task: Task, output: Output, files: tuple[File, ...], inputs: Seque
         name=output.name,
         ds=output.ds,
         kind=output.kind,
-        published=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        published=dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
         files=files,
         inputs=tuple(inputs),
         fingerprint=task.fingerprint,
