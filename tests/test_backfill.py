@@ -491,3 +491,15 @@ def test_status_draws_the_last_days_of_data(make_workspace: MakeWorkspace, dsflo
         ("total", 0, 3),
     ]
     assert "2026-11-01..2026-11-03 (3)  run: code changed" in dsflow("status", "total", SPAN, "--explain").out
+
+
+@pytest.mark.parametrize("command", [["backfill", "*"], ["run", "+b"]])
+def test_a_source_that_nobody_writes_and_that_is_not_there_is_named_with_its_file(
+    make_workspace: MakeWorkspace, dsflow: Dsflow, command: list[str]
+) -> None:
+    spec = "version: 1\nkind: sql\ninputs: {a: {table: rane}}\noutput: {table: b}\n"
+    make_workspace({"jobs/b/job_specs.yaml": spec, "jobs/b/q.sql": "SELECT * FROM a"})
+    screen = dsflow(*command, DAYS[0])
+    assert screen.exit_code == 2
+    assert "jobs/b/job_specs.yaml: inputs.a" in screen.err
+    assert "no job writes the table 'rane', and it is not in the datastore" in screen.err

@@ -53,6 +53,7 @@ def backfill(
     pace = options.pace()
     whole = pipeline.load(context.workspace, context.settings)
     jobs = plans.planned_jobs(whole, arguments[:-1], options.exclude)
+    whole.check_sources(jobs)
     ground = plans.ground_of(context, whole, jobs, options.params, options.runtime)
     wanted = frozenset(map(plan.State, only)) or None
     made = plan.make(

@@ -119,6 +119,7 @@ def _run_selection(context: Context, arguments: Sequence[str], options: plans.Pl
         raise UsageError("`run` takes one date", f"`dsflow backfill {' '.join(arguments)}` takes many.")
     whole = pipeline.load(context.workspace, context.settings)
     jobs = plans.planned_jobs(whole, expressions, options.exclude)
+    whole.check_sources(jobs)
     ground = plans.ground_of(context, whole, jobs, options.params, options.runtime)
     made = plan.make(whole, jobs, first, last, ground.standing, force=options.force)
     return _carry_out(context, made, ground, options)
