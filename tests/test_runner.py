@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -240,6 +241,16 @@ def test_a_run_ends_with_its_script_and_so_does_what_it_left_behind(make_workspa
     wait_for(lambda: all(map(gone, left)), f"{left} are gone")
 
 
+def shims(run_id: str) -> list[psutil.Process]:
+    """The processes of this one that carry out a run."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if run_id in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
 LONG_QUERY = "SELECT count(*) AS n FROM range(100000000) a, range(100000) b WHERE (a.range * b.range) % 7 = 3"
 
 
@@ -260,7 +271,9 @@ def test_a_shim_that_is_killed_leaves_a_failed_run_with_a_page_and_no_processes(
 
     def listen(event: Event) -> None:
         if isinstance(event, RunStarted):
-            (shim,) = (child for child in psutil.Process().children() if event.task.run_id in " ".join(child.cmdline()))
+            # Between fork and exec a child has no command line of its own yet.
+            wait_for(lambda: shims(event.task.run_id), "the shim is there")
+            (shim,) = shims(event.task.run_id)
             kill(shim)
 
     (outcome,) = execute(workspace, listen)
