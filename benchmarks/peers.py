@@ -66,11 +66,12 @@ defs = dg.Definitions(assets=[one])
     },
 )
 
+# Kedro has no notebooks of its own: a node runs one with papermill, or does without and prints.
 KEDRO = Peer(
     "kedro",
-    ("kedro>=1.0,<2",),
+    ("kedro>=1.0,<2", "papermill>=2.6", "ipykernel>=6.29"),
     "kedro",
-    ("kedro",),
+    ("kedro", "papermill"),
     {
         "pyproject.toml": """\
 [tool.kedro]
@@ -92,8 +93,18 @@ def hello(ds: str) -> None:
     print("hello", ds)
 
 
+def notebook(ds: str) -> None:
+    import papermill
+
+    papermill.execute_notebook("../one.ipynb", f"{ds}.ipynb", {"ds": ds}, progress_bar=False)
+
+
 def register_pipelines() -> dict[str, Pipeline]:
-    return {"__default__": Pipeline([node(hello, "params:ds", None)])}
+    return {
+        "notebook": Pipeline([node(notebook, "params:ds", None)]),
+        "prints": Pipeline([node(hello, "params:ds", None)]),
+        "__default__": Pipeline([]),
+    }
 """,
     },
 )
@@ -227,7 +238,9 @@ def _installed(peer: Peer, cache: Path) -> Path:
     print(f"installing {' '.join(peer.requirements)} into {environment}", file=sys.stderr, flush=True)
     uv, python = shutil.which("uv"), str(environment / "bin" / "python")
     install = (
-        [uv, "pip", "install", "--quiet", "--python", python] if uv else [python, "-m", "pip", "install", "--quiet"]
+        [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
+        if uv
+        else [python, "-m", "pip", "install", "--quiet"]
     )
     make = [uv, "venv", "--quiet", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
     for command in ([*make, str(environment)], [*install, *peer.requirements]):

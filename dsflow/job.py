@@ -288,7 +288,7 @@ def _record(context: _Context, asked: Input, partitions: list[Partition]) -> Non
     # A dashboard asks the same again and again.
     entries = [entry for entry in used(asked, partitions) if entry not in context.recorded]
     context.recorded.update(entries)
-    lines = [model.to_json(entry, indent=None) + "\n" for entry in entries]
+    lines = [model.to_json(entry, in_one_line=True) + "\n" for entry in entries]
     with open(context.run_folder / "reads.jsonl", "a", encoding="utf-8") as file:
         file.write("".join(lines))
 

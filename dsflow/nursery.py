@@ -151,10 +151,14 @@ class Nursery:
         """Hear from a child that its task has ended, or that it is about to end itself."""
         child = next(one for one in self._children.values() if one.channel and one.channel.fileno() == number)
         assert child.channel is not None
-        code = child.channel.recv(1)
+        try:
+            code = child.channel.recv(1)
+        except ConnectionResetError:
+            code = b""
         if code:
             _report(child, code[0])
-        else:
+        # One whose task failed ends itself: the next task is not for it.
+        if code != b"\0":
             self._awaited.unregister(child.channel)
             child.channel.close()
             child.channel = None

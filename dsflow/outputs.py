@@ -146,8 +146,7 @@ def _manifest(task: Task, output: Output, files: tuple[File, ...], inputs: Seque
 
 def _previous(datastore: Datastore, output: Output) -> Partition | None:
     """Give the partition before the output's, or the output's own as it is now where it is the first."""
-    earlier = [ds for ds in datastore.partitions("table", output.name) if ds < output.ds]
-    return datastore.partition("table", output.name, earlier[-1] if earlier else output.ds)
+    return datastore.before("table", output.name, output.ds) or datastore.partition("table", output.name, output.ds)
 
 
 def schema_changes(old: Sequence[Column], new: Sequence[Column]) -> tuple[str, ...]:

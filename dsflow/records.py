@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dsflow.masking import is_secret
-from dsflow.model import Event, Outcome, RunFinished, RunStarted, Task, from_json
+from dsflow.model import Event, Outcome, RunFinished, RunStarted, Task, from_json, run_folder
 
 RUNNING = "running"
 _ENDED_SILENTLY = "ended without an outcome"
@@ -127,7 +127,7 @@ def read(folder: Path) -> Record:
 def parameters_of(datastore: Path, job: str, ds: str, run_id: str) -> dict[str, Any] | None:
     """Give the parameters of a run by its folder, secret ones left out; None where that is gone or damaged."""
     try:
-        text = (datastore / "job_runs" / job / f"ds={ds}" / run_id / "task.json").read_text("utf-8")
+        text = (datastore / run_folder(job, ds, run_id) / "task.json").read_text("utf-8")
         return dict(from_json(Task, text).parameters)
     except (OSError, ValueError, TypeError, RecursionError):
         return None

@@ -133,9 +133,7 @@ class Maker:
             spec_where=spec_where,
             main_where=main_where,
             settle=lambda mention: self._writers().settle(spec, mention),
-            identity=functools.cache(
-                lambda: identity_of(folder, spec, main, spec.engine or self._settings.engine)
-            ),
+            identity=functools.cache(lambda: identity_of(folder, spec, main, spec.engine or self._settings.engine)),
         )
 
 

@@ -23,7 +23,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def reads(*entries: InputUsed) -> str:
-    return "".join(to_json(entry, indent=None) + "\n" for entry in entries)
+    return "".join(to_json(entry, in_one_line=True) + "\n" for entry in entries)
 
 
 def test_each_read_counts_once_and_declared_ones_are_known_already(site: Site) -> None:

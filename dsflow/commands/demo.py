@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dsflow.commands import plans
 from dsflow.commands.context import Context
 from dsflow.generate.scaffold import SAMPLE_DASHBOARD, SAMPLE_DAYS, SAMPLE_JOBS, SAMPLE_TABLE
-from dsflow.model import Outcome, RunFinished
+from dsflow.model import Outcome, run_folder
 
 if TYPE_CHECKING:
+    from dsflow.plan import Step
     from dsflow.workspace import Workspace
 
 # as many columns as a terminal of 80 has room for
@@ -39,57 +41,41 @@ def demo(ctx: click.Context, folder: Path, runtime: str) -> None:
     Weather and flights of New York in 2013, from published files to a table that joins them. A second call runs the
     pipeline again.
     """
-    from dsflow import runner
     from dsflow.generate.scaffold import sample_workspace
+    from dsflow.runner import exit_code_of
 
     context: Context = ctx.obj
     place = (context.directory or Path()) / folder
     own = Context(sample_workspace(place).root, context.console)
-    finished = _run_pipeline(own, runtime)
-    outcomes = [event.outcome for event in finished]
-    if code := runner.exit_code_of(outcomes):
+    results = _run_pipeline(own, runtime)
+    if code := exit_code_of([outcome for _, outcome in results]):
         ctx.exit(code)
-    _show(own, finished, [] if place.resolve() == Path.cwd() else [f"cd {shlex.quote(str(place))}"])
+    _show(own, results, [] if place.resolve() == Path.cwd() else [f"cd {shlex.quote(str(place))}"])
 
 
-def _run_pipeline(context: Context, runtime: str) -> list[RunFinished]:
-    from dsflow import runner
-    from dsflow.prepare import prepare
-    from dsflow.screen import Screen, shown_datastore
+def _run_pipeline(context: Context, runtime: str) -> Sequence[tuple[Step, Outcome]]:
+    from dsflow import pipeline, plan
+    from dsflow.execution import Pace, usual_memory
 
-    workspace, console = context.workspace, context.console
-    console.note(f"The sample pipeline, for {len(SAMPLE_DAYS)} days, in {workspace.root}")
-    chosen = [
-        prepare(workspace, context.settings, job, (ds,), (), runtime=runtime, port=None)
-        for ds in SAMPLE_DAYS
-        for job in SAMPLE_JOBS
-    ]
-    screen = Screen(console, shown_datastore(workspace.datastore), brief=True)
-    finished: list[RunFinished] = []
-    listeners: list[runner.Listener] = [
-        screen,
-        lambda event: context.history(event),
-        lambda event: finished.append(event) if isinstance(event, RunFinished) else None,
-    ]
-    first = chosen[0]
-    outcomes: Sequence[Outcome] = runner.execute(
-        [each.assignment for each in chosen], first.runtime, first.reason, first.folders, listeners
-    )
-    console.line(screen.summary(outcomes))
-    return finished
+    context.console.note(f"The sample pipeline, for {len(SAMPLE_DAYS)} days, in {context.workspace.root}")
+    whole = pipeline.load(context.workspace, context.settings)
+    ground = plans.ground_of(context, whole, SAMPLE_JOBS, (), runtime)
+    made = plan.make(whole, SAMPLE_JOBS, SAMPLE_DAYS[0], SAMPLE_DAYS[-1], ground.standing, force=True)
+    return plans.carry_out(context, made, ground, Pace(workers=plans.usual_workers(), memory=usual_memory()))
 
 
-def _show(context: Context, finished: Sequence[RunFinished], first: list[str]) -> None:
+def _show(context: Context, results: Sequence[tuple[Step, Outcome]], first: list[str]) -> None:
     """End with the table, the page of the last run, and what to type next."""
     workspace, console = context.workspace, context.console
     columns, rows = _worst_hours(workspace)
-    page = workspace.datastore / finished[-1].task.folder / "index.html"
+    step, outcome = results[-1]
+    page = workspace.datastore / run_folder(step.job, step.ds, outcome.run_id) / "index.html"
     commands = [*_way_there(), *first, "dsflow open", "dsflow runs", f"dsflow run {SAMPLE_DASHBOARD}"]
     if context.json:
         console.document(
             {
                 "workspace": str(workspace.root),
-                "runs": [{"run_id": e.task.run_id, "job": e.task.job, "ds": e.task.ds} for e in finished],
+                "runs": [{"run_id": o.run_id, "job": s.job, "ds": s.ds} for s, o in results],
                 "columns": columns,
                 "rows": rows,
                 "page": str(page),

@@ -203,15 +203,15 @@ def finish(context: Context, plan: Plan, ground: Ground, pace: Pace, *, dry_run:
     """Carry out a plan that has been shown, give the document if one is wanted, and return the exit code."""
     from dsflow.runner import exit_code_of
 
-    results = None if dry_run else _carry_out(context, plan, ground, pace)
+    results = None if dry_run else carry_out(context, plan, ground, pace)
     code = exit_code_of([outcome for _, outcome in results or ()])
     if context.json:
         context.console.document(_document(plan, ground, pace, results, code))
     return code
 
 
-def _carry_out(context: Context, plan: Plan, ground: Ground, pace: Pace) -> list[tuple[Step, Outcome]]:
-    """Run a plan and show how it goes; the last line is made for grep."""
+def carry_out(context: Context, plan: Plan, ground: Ground, pace: Pace) -> list[tuple[Step, Outcome]]:
+    """Run a plan and show how it goes; the last line is made for grep. Gives each step with its outcome."""
     from dsflow.batches import Batches
     from dsflow.execution import execute
     from dsflow.plan_screen import PlanScreen

@@ -6,14 +6,16 @@ manifest, which someone else wrote, is read as it is.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsflow.errors import JobFailed, did_you_mean
+from dsflow.errors import JobFailed, UsageError, did_you_mean
 from dsflow.model import Manifest, from_json
+from dsflow.partitions import grain_of, shift
 from dsflow.store.contents import plain_files, there
 from dsflow.store.layout import FOLDERS, Layout, Store, label
 from dsflow.store.recovery import at_rest, in_doubt
@@ -87,6 +89,18 @@ class Datastore(Layout):
             if partition is not None:
                 return partition
         return None
+
+    def before(self, store: Store, name: str, ds: str) -> Partition | None:
+        """Give the newest partition older than `ds`; None where there is none."""
+        # Most often it is the neighbour, and a table with years of partitions need not be listed.
+        grain = grain_of(ds)
+        if grain is not None:
+            with contextlib.suppress(UsageError):  # There is nothing before the first day of the calendar.
+                nearest = self.partition(store, name, shift(ds, -1, grain))
+                if nearest is not None:
+                    return nearest
+        earlier = [other for other in self.partitions(store, name) if other < ds]
+        return self.partition(store, name, earlier[-1]) if earlier else None
 
     def _look(self, store: Store, name: str, ds: str) -> tuple[bool, Partition | None]:
         """Look once, and tell whether that is sure: no publish is half done, and nobody changed the files."""
