@@ -32,6 +32,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Write jobs": {
         "generate-job": ("dsflow.commands.generate_job:generate_job", "Make a job from a template"),
         "generate-adhoc": ("dsflow.commands.generate_adhoc:generate_adhoc", "Fetch data and open it in a notebook"),
+        "generate-dag": ("dsflow.commands.generate_dag:generate_dag", "Write the DAG that schedules jobs in Airflow"),
         "infer-schema": ("dsflow.commands.infer_schema:infer_schema", "Show the columns and types of a data file"),
         "transform-notebook": (
             "dsflow.commands.transform_notebook:transform_notebook",
@@ -46,6 +47,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "backfill": ("dsflow.commands.backfill:backfill", "Run jobs for many dates, those that are not fresh"),
         "mark-fresh": ("dsflow.commands.mark_fresh:mark_fresh", "Accept partitions as they are, running nothing"),
         "build-images": ("dsflow.commands.build_images:build_images", "Build the images that jobs run in"),
+        "serve": ("dsflow.commands.serve:serve", "Run jobs for other programs, over HTTP"),
     },
     "Look": {
         "status": ("dsflow.commands.status:status", "Show which dates are fresh, stale, missing or failed"),
@@ -59,6 +61,15 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Tables": {
         "diff": ("dsflow.commands.diff:diff", "Show what changed between two partitions of a table"),
         "prune": ("dsflow.commands.prune:prune", "Take old partitions away"),
+    },
+    "Services": {
+        "start": ("dsflow.commands.services:start", "Start a service of docker/"),
+        "ps": ("dsflow.commands.services:ps", "List the services of this workspace"),
+        "stop": ("dsflow.commands.services:stop", "Stop a service"),
+        "stop-all": ("dsflow.commands.services:stop_all", "Stop every service of this workspace"),
+        "restart": ("dsflow.commands.services:restart", "Stop a service and start it again"),
+        "shell": ("dsflow.commands.services:shell", "Open a shell where a service runs"),
+        "airflow-bash": ("dsflow.commands.services:airflow_bash", "Open a shell where Airflow runs"),
     },
     "Help": {
         "completion": ("dsflow.commands.completion:completion", "Print the completion script for a shell"),

@@ -50,6 +50,8 @@ OWNERS = {
     "rich": {"board", "console", "screen"},
     "sqlalchemy": {"history"},
     "sqlglot": {"queries"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve.server"},
     "yaml": {"specs.yaml"},
 }
 
@@ -126,7 +128,8 @@ def module_of(path: Path) -> str:
 
 
 def test_every_library_is_a_declared_requirement() -> None:
-    required = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = [*project["dependencies"], *project["optional-dependencies"]["serve"]]
     declared = {re.split(r"[^a-z0-9-]", line)[0].replace("-", "_") for line in required}
     names = {"yaml": "pyyaml", "zmq": "pyzmq", "pydantic_core": "pydantic", "IPython": "ipython"}
     used = {library for path in MODULES for library in imported(path)} - set(sys.stdlib_module_names) - {"dsflow"}
