@@ -324,7 +324,7 @@ class StopSpec(Spec):
 class ServiceProcess(Spec):
     """How a service runs without a container."""
 
-    command: tuple[Word, ...] = Field(min_length=1, description="The program and its arguments.")
+    command: tuple[Word, ...] = Field(default=(), description="The program, where it is not the service's `command`.")
     requirements: Line | tuple[Requirement, ...] = Field(
         default=(), description="A file of locked requirements beside service.yaml, or a list."
     )
