@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 
 from dsflow import passwords
 from dsflow.interactive import REQUEST
 from dsflow.services import password
-from dsflow.services.contract import Notify, Place, Prepared, Service
+from dsflow.services.contract import Notify, Place, Prepared, Service, is_loopback
 
 _PASSWORD = "password"
 
@@ -29,8 +28,9 @@ def prepare(service: Service, place: Place, notify: Notify) -> Prepared:
     if not (default and passwords.matches(kept, password.DEFAULT)):
         kept = password.kept(service.workspace)
         service.keep(_PASSWORD, kept)
-    note = f"Password is {password.DEFAULT}; `--password` changes it." if default else "The workspace's own password."
-    remote = "" if ipaddress.ip_address(place.address).is_loopback else "yes"
+    usual = f"Password is {password.DEFAULT}; `dsflow start-jupyter --password` changes it."
+    note = usual if default else "Password is the workspace's own."
+    remote = "" if is_loopback(place.address) else "yes"
     return Prepared(names={"remote": remote}, notes=[note], seal=hashlib.sha256(kept.encode()).hexdigest())
 
 
