@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 
 from dsflow import passwords
 from dsflow.interactive import REQUEST
 from dsflow.services import password
-from dsflow.services.contract import Notify, Place, Prepared, Service, is_loopback
+from dsflow.services.contract import Notify, Place, Prepared, Service
 
 _PASSWORD = "password"
 
@@ -30,7 +31,7 @@ def prepare(service: Service, place: Place, notify: Notify) -> Prepared:
         service.keep(_PASSWORD, kept)
     usual = f"Password is {password.DEFAULT}; `dsflow start-jupyter --password` changes it."
     note = usual if default else "Password is the workspace's own."
-    remote = "" if is_loopback(place.address) else "yes"
+    remote = "" if ipaddress.ip_address(place.address).is_loopback else "yes"
     return Prepared(names={"remote": remote}, notes=[note], seal=hashlib.sha256(kept.encode()).hexdigest())
 
 
