@@ -55,6 +55,21 @@ def start_service(
     rebuild: bool, no_wait: bool,
 ) -> Started:  # fmt: skip
     """Start a service as the options say, and tell where it is."""
+    started = begin(
+        context, service, port=port, address=address, form=form, password=password, rebuild=rebuild, no_wait=no_wait
+    )
+    if context.json:
+        context.console.document(document(started))
+    else:
+        tell(context, started)
+    return started
+
+
+def begin(
+    context: Context, service: Service, *, port: int | None, address: str | None, form: str, password: bool,
+    rebuild: bool, no_wait: bool,
+) -> Started:  # fmt: skip
+    """Start a service as the options say."""
     from dsflow.services import lifecycle
     from dsflow.services.contract import Asked
 
@@ -62,9 +77,7 @@ def start_service(
         _change_password(context)
     chosen: FormName | None = None if form == "auto" else "container" if form == "container" else "process"
     asked = Asked(form=chosen, port=port, address=address, rebuild=rebuild, wait=not no_wait)
-    started = lifecycle.start(service, asked, context.console.note)
-    _tell(context, started)
-    return started
+    return lifecycle.start(service, asked, context.console.note)
 
 
 @click.command()
@@ -109,7 +122,11 @@ def restart(context: Context, name: str) -> None:
     """Stop a service and start it again as it was asked for: same form, port and address."""
     from dsflow.services import lifecycle
 
-    _tell(context, lifecycle.restart(context.workspace, name, context.console.note))
+    started = lifecycle.restart(context.workspace, name, context.console.note)
+    if context.json:
+        context.console.document(document(started))
+    else:
+        tell(context, started)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -157,15 +174,17 @@ def _change_password(context: Context) -> None:
     password.change(context.workspace, new)
 
 
-def _tell(context: Context, started: Started) -> None:
+def document(started: Started) -> dict[str, Any]:
+    """Give what `--json` says of a service that was started."""
+    more = {"change": started.change, "ready": started.ready, "notes": list(started.notes)}
+    return {**_fields(started.found), **more}
+
+
+def tell(context: Context, started: Started) -> None:
+    """Say where a service is that was started."""
     from dsflow.quantities import show_seconds
 
     found = started.found
-    if context.json:
-        context.console.document(
-            {**_fields(found), "change": started.change, "ready": started.ready, "notes": list(started.notes)}
-        )
-        return
     words = {"started": f"ready in {show_seconds(started.took)}", "unchanged": "runs already, as its file says"}
     words["restarted"] = words["started"]
     state = words[started.change] if started.ready else "started; it does not answer yet"

@@ -8,7 +8,8 @@ import click
 
 from dsflow.commands.completion import jobs as complete_jobs
 from dsflow.commands.context import Context
-from dsflow.commands.services import start_service, starting
+from dsflow.commands.services import begin, document, start_service, starting, tell
+from dsflow.errors import UsageError
 
 
 @click.command()
@@ -44,39 +45,33 @@ def start_adminer(context: Context, /, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("job", required=False, shell_complete=complete_jobs)
+@click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_complete=complete_jobs)
 @starting
 @click.pass_obj
-def start_dash(context: Context, /, job: str | None, **options: Any) -> None:
-    """Start a dashboard: a job of the kind `dashboard`, the only one if none is named."""
-    from dataclasses import replace
+def start_dash(context: Context, /, jobs: tuple[str, ...], port: int | None, **options: Any) -> None:
+    """Start dashboards: jobs of the kind `dashboard`, all of them if none is named. Each gets a port of its own."""
+    from dsflow.services import contract, dash, registry
+    from dsflow.specs.load import load_workspace
 
-    from dsflow.services.registry import service_of
-
-    service = service_of(context.workspace, "dash")
-    name = job or _only_dashboard(context)
-    start_service(context, replace(service, name=f"dash-{name}", names={"job": name}), **options)
+    service = registry.service_of(context.workspace, "dash")
+    names = dash.chosen(context.workspace, jobs)
+    if port is not None and len(names) > 1:
+        raise UsageError(f"one port for {len(names)} dashboards", "`dsflow start-dash JOB --port N`.")
+    documents = []
+    for name in names:
+        one = dash.of_job(service, name)
+        usual = load_workspace(context.workspace).ports
+        others = registry.found_in(context.workspace).values()
+        free = port or dash.free_port(one, usual, others, options["address"] or contract.LOOPBACK)
+        started = begin(context, one, port=free, **options)
+        documents.append(document(started))
+        if not context.json:
+            tell(context, started)
+    if context.json:
+        context.console.document(documents)
 
 
 def _start(context: Context, name: str, options: dict[str, Any]) -> None:
     from dsflow.services.registry import service_of
 
     start_service(context, service_of(context.workspace, name), **options)
-
-
-def _only_dashboard(context: Context) -> str:
-    from dsflow.errors import DsflowError, UsageError
-    from dsflow.specs.load import load_job
-
-    found = []
-    for name in context.workspace.job_names():
-        try:
-            if load_job(context.workspace, name).kind == "dashboard":
-                found.append(name)
-        except DsflowError:
-            continue
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UsageError(f"there are several dashboards: {', '.join(found)}", "`dsflow start-dash JOB` starts one.")
-    raise UsageError("there is no dashboard", "`dsflow generate-job plotly_dash_app` makes one.")

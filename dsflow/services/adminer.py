@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import ipaddress
 import json
 import secrets
@@ -27,12 +26,15 @@ _SYSTEMS = {"sqlite": "sqlite", "postgresql": "pgsql"}
 
 
 def databases(workspace: Workspace) -> dict[str, Database]:
-    """Give the databases that belong to a workspace, by the name that a person chooses from.
+    """Give the databases that belong to a workspace, by the name that a person chooses from; they are there then.
 
     Raises:
         UsageError: a URL in dsflow.yml is none.
+        EnvironmentMissing: one cannot be opened.
     """
-    return {"history": History.open(workspace, load_workspace(workspace)).database()}
+    history = History.open(workspace, load_workspace(workspace))
+    history.runs(limit=1)
+    return {"history": history.database()}
 
 
 def prepare(service: Service, place: Place, notify: Notify) -> Prepared:
@@ -49,12 +51,11 @@ def prepare(service: Service, place: Place, notify: Notify) -> Prepared:
     new = service.kept(_PASSWORD) is None
     password = (service.kept(_PASSWORD) or "").strip() or secrets.token_urlsafe(12)
     service.keep(_PASSWORD, password + "\n")
-    text = json.dumps(listed, indent=1)
-    service.keep("databases.json", text)
+    service.keep("databases.json", json.dumps(listed, indent=1))
     (service.state / "tmp").mkdir(exist_ok=True, mode=0o700)
     where = service.workspace.shown(service.state / _PASSWORD)
     note = f"log in with the password {password}, which is kept in {where}" if new else f"its password is in {where}"
-    return Prepared(notes=(note,), seal=hashlib.sha256(f"{text}{password}".encode()).hexdigest())
+    return Prepared(notes=(note,))
 
 
 def _entry(service: Service, place: Place, database: Database) -> dict[str, str]:

@@ -109,11 +109,13 @@ class Prepared:
         notes: Lines to show when it is ready, such as where to log in.
         seal: What a running one must have been started with, such as a hash of a file it reads at its start; with
             another seal it is started anew.
+        spec: What its file says, where that depends on what the service is for, such as the image that a job names.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     seal: str = ""
+    spec: ServiceSpec | None = None
 
 
 Preparation = Callable[[Service, Place, Notify], Prepared]

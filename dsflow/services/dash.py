@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import ipaddress
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -13,11 +14,11 @@ from typing import Any
 from dsflow import model, tasks
 from dsflow.containers import images
 from dsflow.errors import UsageError, did_you_mean
-from dsflow.model import Fingerprint, Task
+from dsflow.model import Task
 from dsflow.quantities import memory_bytes
 from dsflow.services import ports
-from dsflow.services.contract import Found, Notify, Place, Prepared, Service, is_loopback
-from dsflow.specs.load import JobSpec, ServiceSpec, load_job
+from dsflow.services.contract import Found, Notify, Place, Prepared, Service
+from dsflow.specs.load import JobSpec, load_job
 from dsflow.workspace import Workspace
 
 _KIND = "dashboard"
@@ -73,11 +74,11 @@ def free_port(service: Service, settings: dict[str, int], others: Iterable[Found
     if any(found.name == service.name and found.port for found in others):
         return None
     wanted = settings.get(service.spec.name) or service.spec.ports[0]
-    return ports.next_free(wanted, address, {found.port for found in others})
+    return ports.next_free(wanted, address, {found.port for found in others if found.port})
 
 
 def prepare(service: Service, place: Place, notify: Notify) -> Prepared:
-    """Leave the task of the dashboard where its program finds it, and give it the image and memory that its job asks for.
+    """Leave the task of a dashboard where its program finds it, and give it what its job asks for.
 
     Raises:
         UsageError: no job is named, or its spec has a mistake.
@@ -123,7 +124,7 @@ def _image(service: Service, job: JobSpec, notify: Notify) -> str | None:
 
 
 def _notes(place: Place) -> tuple[str, ...]:
-    if is_loopback(place.address):
+    if ipaddress.ip_address(place.address).is_loopback:
         return ()
     return (f"a dashboard asks for no password: whoever reaches {place.address} sees it",)
 

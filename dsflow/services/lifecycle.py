@@ -78,6 +78,7 @@ def start(service: Service, asked: Asked, notify: Notify) -> Started:
         make_private(service.workspace, service.state)
         prepare = registry.preparation_of(service)
         prepared = prepare(service, place, notify) if prepare else Prepared()
+        service = replace(service, spec=prepared.spec or service.spec)
         made = form.make(service, notify, rebuild=asked.rebuild)
         launch = _launch(service, form, place, prepared, made)
         asking = question(service, place)

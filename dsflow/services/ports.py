@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+from collections.abc import Collection
 
 from dsflow.containers import engine, residents
 from dsflow.errors import DsflowError, EnvironmentMissing, UsageError
@@ -36,6 +37,12 @@ def check_free(port: int, address: str, who: str) -> None:
     raise EnvironmentMissing(
         f"port {port} is taken by {owner(port)}", f"{offer}; `ports: {{{who}: N}}` in dsflow.yml keeps it."
     )
+
+
+def next_free(port: int, address: str, kept: Collection[int]) -> int:
+    """Give the first port from `port` on that nobody listens on and that is not one of those `kept`; else `port`."""
+    candidates = (number for number in range(port, min(port + _TRIED, 65536)) if number not in kept)
+    return next((number for number in candidates if _problem(number, address) is None), port)
 
 
 def owner(port: int) -> str:

@@ -18,6 +18,9 @@ FORMS = {
 }
 # What must be there before a service of that name starts: files, settings that depend on the machine, another service.
 PREPARATIONS: dict[str, str] = {
+    "adminer": "dsflow.services.adminer:prepare",
+    "airflow": "dsflow.services.airflow:prepare",
+    "dash": "dsflow.services.dash:prepare",
     "jupyter": "dsflow.services.jupyter:prepare",
 }
 
