@@ -15,9 +15,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow.exceptions import AirflowException
 from airflow.sdk import BaseOperator, Param
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from dsflow import partitions
 from dsflow.errors import DsflowError
@@ -42,7 +41,7 @@ _ENDED = ("succeeded", "skipped", "failed", "interrupted")
 _LONGEST_KEY = 200
 
 
-class DsflowJob(BaseOperator):
+class DsflowJob(BaseOperator):  # type: ignore[misc]
     """Runs a job for the partition that the DAG run stands for, shows its log, and ends as the job ends.
 
     The job is stopped when the task is: marked as failed or successful, cleared, or out of time. Where only Airflow or
@@ -144,7 +143,7 @@ class DsflowJob(BaseOperator):
         key = _key(context, context["ti"].try_number)
         self.log.info("Asking dsflow to run %s for ds=%s", self.job, ds)
         run = self._client().submit(
-            self.job, ds, self.parameters, key=key, if_stale=self.if_stale, patience=self.patience
+            self.job, ds, self.parameters, key=key, if_stale=self.if_stale, retries=0, patience=self.patience
         )
         return self._followed(run["id"])
 

@@ -23,19 +23,21 @@ OPTIONS = {"scheduler": ["--skip-serve-logs"], "triggerer": ["--skip-serve-logs"
 
 
 def main(parts: list[str]) -> int:
+    """Run the parts until one of them ends or somebody asks for the end; give the exit code."""
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: stopping.append(received))
     os.environ.setdefault("AIRFLOW__CORE__PARALLELISM", str(tasks_at_once()))
     migrate()
     forget_schedulers()
-    running = {part: subprocess.Popen([sys.executable, "-m", "airflow", part, *OPTIONS.get(part, [])]) for part in parts}
+    airflow = [sys.executable, "-m", "airflow"]
+    running = {part: subprocess.Popen([*airflow, part, *OPTIONS.get(part, [])]) for part in parts}
     ended: list[str] = []
     while not stopping and not ended:
         time.sleep(0.2)
         ended = [part for part, process in running.items() if process.poll() is not None]
     for part in ended:
-        print(f"airflow {part} has ended with {running[part].returncode}", flush=True)
+        sys.stderr.write(f"airflow {part} has ended with {running[part].returncode}\n")
     stop(running)
     return 1 if ended and not stopping else 0
 
@@ -72,6 +74,7 @@ def forget_schedulers() -> None:
 
 
 def config() -> str:
+    """Give the text of airflow.cfg, which dsflow writes."""
     with contextlib.suppress(OSError):
         return (HOME / "airflow.cfg").read_text()
     return ""
@@ -83,7 +86,7 @@ def own_database() -> Path | None:
 
 
 def stop(running: dict[str, subprocess.Popen]) -> None:
-    """End all parts. The scheduler's go at once, with its tasks: jobs are not theirs, and the next start takes them up."""
+    """End all parts, the scheduler and its tasks at once: their jobs go on, and the next start takes them up."""
     import psutil
 
     for part, process in running.items():

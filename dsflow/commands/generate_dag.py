@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--catch-up-from", "since", metavar="DATE", help="Run the dates since then too that were missed.")
 @click.option("--force", is_flag=True, help="Replace the file even where it was changed by hand.")
 @click.pass_obj
-def generate_dag(context: Context, selection: tuple[str, ...], **rest: Any) -> None:
+def generate_dag(context: Context, /, selection: tuple[str, ...], **rest: Any) -> None:
     """Write airflow/dags/NAME.py: the jobs as tasks, each after those whose tables it reads.
 
     \b

@@ -76,9 +76,7 @@ def dag_text(pipeline: Pipeline, jobs: Sequence[str], wish: Wish) -> str:
     calls = [f"{_call(node)}" for node in nodes]
     tied = [line for name in jobs if (line := _tie(name, pipeline, names))]
     mentioned = {name for name in jobs if any(names[name] in re.split(r"\W+", line) for line in tied)}
-    tasks = [
-        f"{names[name]} = {call}" if name in mentioned else call for name, call in zip(jobs, calls, strict=True)
-    ]
+    tasks = [f"{names[name]} = {call}" if name in mentioned else call for name, call in zip(jobs, calls, strict=True)]
     body = [*tasks, *(["", *tied] if tied else [])]
     head = _head(nodes, wish, times, uses_timedelta="timedelta(" in "".join(calls))
     text = head + "".join(f"    {line}\n" if line else "\n" for line in body)
@@ -180,7 +178,6 @@ def _head(nodes: Sequence[Node], wish: Wish, times: _Timetable, *, uses_timedelt
     defaults = [f'"partition": "{times.partition}"', *([f'"grain": "{grain}"'] if grain != "day" else [])]
     if any(node.job.run.retries for node in nodes):
         defaults.append('"retry_delay": timedelta(seconds=10)')
-        defaults.append('"retry_exponential_backoff": True')
         uses_timedelta = True
     start = times.start
     return "\n".join(

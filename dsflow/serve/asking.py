@@ -13,12 +13,14 @@ from dsflow.serve.ledger import Request, now
 from dsflow.workspace import Workspace
 
 _LONGEST_KEY = 200
+_MOST_RETRIES = 100
 _TYPES: Mapping[str, tuple[type, str]] = {
     "job": (str, "a text"),
     "ds": (str, "a text"),
     "parameters": (dict, "an object"),
     "key": (str, "a text"),
     "if_stale": (bool, "true or false"),
+    "retries": (int, "a number"),
 }
 
 
@@ -34,6 +36,8 @@ def read(body: bytes) -> tuple[Request, dict[str, str]]:
     key = fields.get("key")
     if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isprintable()):
         raise UsageError(f"key: expected 1 to {_LONGEST_KEY} printable characters")
+    if not 0 <= fields.get("retries", 0) <= _MOST_RETRIES:
+        raise UsageError(f"retries: expected a number from 0 to {_MOST_RETRIES}")
     given = {name: _text(name, value) for name, value in fields.get("parameters", {}).items()}
     secrets = {name: text for name, text in given.items() if is_secret(name)}
     from dsflow.runner import new_run_id
@@ -47,6 +51,7 @@ def read(body: bytes) -> tuple[Request, dict[str, str]]:
         parameters={name: text for name, text in given.items() if name not in secrets},
         secret_parameters=tuple(secrets),
         if_stale=fields.get("if_stale", False),
+        retries=fields.get("retries"),
         accepted=now(),
     )
     return request, secrets
@@ -85,7 +90,8 @@ def _fields(body: bytes) -> dict[str, Any]:
         if name not in _TYPES:
             raise UsageError(f"{name[:60]!r}: unknown key{did_you_mean(name, _TYPES)}", f"Known: {', '.join(_TYPES)}.")
         kind, words = _TYPES[name]
-        if value is not None and not isinstance(value, kind):
+        # To Python, true and false are numbers.
+        if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
             raise UsageError(f"{name}: expected {words}")
     return {name: value for name, value in fields.items() if value is not None}
 

@@ -103,6 +103,7 @@ class Client:
         *,
         key: str | None = None,
         if_stale: bool = False,
+        retries: int | None = None,
     ) -> dict[str, Any]:
         """Ask once for a run of a job; it is on its way when this returns.
 
@@ -112,11 +113,13 @@ class Client:
             parameters: Values by name.
             key: The caller's own name for this run. Asked with the same key again, the server gives the run it has.
             if_stale: Leave the partition alone where it is fresh.
+            retries: How often a failed run is tried again; as the job's spec says where None.
 
         Returns:
             The run as it stands; its `id` is what the other methods take.
         """
         wanted = {"job": job, "ds": ds, "parameters": dict(parameters or {}), "key": key, "if_stale": if_stale}
+        wanted["retries"] = retries
         return self._ask("POST", "/runs", {name: value for name, value in wanted.items() if value is not None})
 
     def submit(
@@ -127,6 +130,7 @@ class Client:
         *,
         key: str,
         if_stale: bool = False,
+        retries: int | None = None,
         patience: float = _PATIENCE_SECONDS,
     ) -> dict[str, Any]:
         """Ask for a run as `run` does, again and again while the server is away or full; the key makes it one run.
@@ -138,7 +142,7 @@ class Client:
         pauses = _Pauses(patience)
         while True:
             try:
-                return self.run(job, ds, parameters, key=key, if_stale=if_stale)
+                return self.run(job, ds, parameters, key=key, if_stale=if_stale, retries=retries)
             except Unreachable as error:
                 pauses.pause_or_raise(error)
             except Refused as error:

@@ -76,9 +76,12 @@ class Keeper:
             return
         dates = [] if request.ds is None else [request.ds]
         chosen = prepare(self._workspace, settings, request.job, dates, [f"{k}={v}" for k, v in given.items()])
-        self._begins(chosen.assignment.task.run_id, chosen.assignment.task.folder)
+        assignment = chosen.assignment
+        if request.retries is not None:
+            assignment = dataclasses.replace(assignment, retries=request.retries)
+        self._begins(assignment.task.run_id, assignment.task.folder)
         listeners = (self._tell, history)
-        outcomes = runner.execute([chosen.assignment], chosen.runtime, chosen.reason, chosen.folders, listeners)
+        outcomes = runner.execute([assignment], chosen.runtime, chosen.reason, chosen.folders, listeners)
         outcome = outcomes[-1]
         self._end(status=outcome.status, exit_code=outcome.exit_code, error=error_of(outcome.failure))
 

@@ -44,6 +44,7 @@ class Request:
         parameters: Values by name, as text.
         secret_parameters: Names of the others.
         if_stale: Leave a fresh partition alone.
+        retries: How often a failed run is tried again; as the job says where None.
         accepted: When, ISO 8601 in UTC.
     """
 
@@ -56,10 +57,13 @@ class Request:
     parameters: dict[str, str] = field(default_factory=dict)
     secret_parameters: tuple[str, ...] = ()
     if_stale: bool = False
+    retries: int | None = None
 
     def is_for_the_same(self, other: Request) -> bool:
         """Say whether two requests ask for the same; secret values are not compared."""
-        mine, theirs = ((r.job, r.asked, r.parameters, sorted(r.secret_parameters), r.if_stale) for r in (self, other))
+        mine, theirs = (
+            (r.job, r.asked, r.parameters, sorted(r.secret_parameters), r.if_stale, r.retries) for r in (self, other)
+        )
         return mine == theirs
 
 

@@ -39,6 +39,7 @@ _SCHEMAS: dict[str, Any] = {
                 "description": "Your own name for this run: the same key again gives the same run.",
             },
             "if_stale": {"type": ["boolean", "null"], "description": "Leave a fresh partition alone."},
+            "retries": {"type": ["integer", "null"], "description": "As the job says if absent."},
         },
     },
     "Run": {

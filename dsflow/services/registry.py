@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from typing import cast
 
 from dsflow.errors import EnvironmentMissing, UsageError, did_you_mean
@@ -16,6 +15,8 @@ FORMS = {
     "container": "dsflow.services.container:InContainer",
     "process": "dsflow.services.process:AsProcess",
 }
+# What else is found, watched and stopped, and is started by a command of its own.
+OTHERS = {"server": "dsflow.services.server:AsServer"}
 # What must be there before a service of that name starts: files, settings that depend on the machine, another service.
 PREPARATIONS: dict[str, str] = {
     "adminer": "dsflow.services.adminer:prepare",
@@ -56,13 +57,18 @@ def service_of(workspace: Workspace, name: str) -> Service:
 
 
 def forms() -> list[Form]:
-    """Give the forms, the one that `auto` prefers first."""
+    """Give the forms that a service can be started in, the one that `auto` prefers first."""
     return [form_of(name) for name in FORMS]
+
+
+def all_forms() -> list[Form]:
+    """Give the forms that a service can be found in."""
+    return [form_of(name) for name in (*FORMS, *OTHERS)]
 
 
 def form_of(name: str) -> Form:
     """Give the form of that name."""
-    module, attribute = FORMS[name].split(":")
+    module, attribute = {**FORMS, **OTHERS}[name].split(":")
     return cast(Form, getattr(importlib.import_module(module), attribute)())
 
 
@@ -86,7 +92,7 @@ def choose(service: Service, wanted: FormName | None) -> tuple[Form, str]:
 
 def found_in(workspace: Workspace) -> dict[str, Found]:
     """Give what runs of a workspace, or has run and was not stopped, by name; what runs goes before what has ended."""
-    every = [found for form in forms() for found in form.find(workspace)]
+    every = [found for form in all_forms() for found in form.find(workspace)]
     return {found.name: found for found in sorted(every, key=lambda found: (found.status == "running", found.started))}
 
 
@@ -97,8 +103,3 @@ def preparation_of(service: Service) -> Preparation | None:
         return None
     module, attribute = place.split(":")
     return cast(Preparation, getattr(importlib.import_module(module), attribute))
-
-
-def titles(found: Mapping[str, Found]) -> str:
-    """Give the names of some services as a list for a message."""
-    return ", ".join(sorted(found)) or "nothing"
