@@ -99,11 +99,13 @@ def ps(context: Context, everything: bool) -> None:
 @click.argument("name", shell_complete=complete_services)
 @click.pass_obj
 def stop(context: Context, name: str) -> None:
-    """Stop a service; what it keeps in the workspace stays."""
-    from dsflow.services import lifecycle
+    """Stop a service; what it keeps in the workspace stays. One that does not run is fine."""
+    from dsflow.services import lifecycle, registry
 
-    found = lifecycle.stop(context.workspace, name, context.console.note)
-    _stopped(context, [found])
+    if name not in registry.found_in(context.workspace) and name in registry.services(context.workspace):
+        _stopped(context, [])
+    else:
+        _stopped(context, [lifecycle.stop(context.workspace, name, context.console.note)])
 
 
 @click.command()
@@ -200,7 +202,7 @@ def _stopped(context: Context, stopped: list[Found]) -> None:
         for found in stopped:
             context.console.line(f"{found.name}: stopped")
     else:
-        context.console.line("Nothing of this workspace was running.")
+        context.console.line("Nothing was running.")
 
 
 def _fields(found: Found) -> dict[str, Any]:

@@ -65,6 +65,14 @@ def find(labels: Mapping[str, str]) -> list[Resident]:
     return found
 
 
+def get(container: str) -> Resident | None:
+    """Give the container of an id, or None where it is gone."""
+    found: list[Resident] = []
+    with explained(), forgiving():
+        found.append(_resident(client().inspect_container(container)))
+    return found[0] if found else None
+
+
 def lines(container: str, *, follow: bool = False, tail: int | None = None) -> Iterator[str]:
     """Give the lines that a container has printed, and with `follow` those to come until it ends."""
     rest = b""

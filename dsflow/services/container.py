@@ -59,6 +59,11 @@ class InContainer:
         labels = {"workspace": workspace.label, "service": ""}
         return [_found(resident) for resident in residents.find(labels)]
 
+    def look(self, workspace: Workspace, found: Found) -> Found | None:
+        """Ask the engine about the container."""
+        resident = residents.get(found.id)
+        return _found(resident) if resident else None
+
     def start(self, launch: Launch) -> Found:
         """Start the container."""
         service, place = launch.service, launch.place
@@ -68,8 +73,14 @@ class InContainer:
             raise EnvironmentMissing(f"the image of {service.name} was removed a moment ago", "Start it again.")
         residents.make_network(_network(workspace), {"workspace": workspace.label})
         records.write(workspace, service.name, {"form": self.name, "kind": service.spec.name, "port": place.port})
-        residents.launch(_wanted(launch, image))
-        return next(found for found in self.find(workspace) if found.name == service.name)
+        try:
+            started = residents.get(residents.launch(_wanted(launch, image)))
+        except BaseException:
+            records.forget(workspace, service.name)
+            raise
+        if started is None:
+            raise EnvironmentMissing(f"the container of {service.name} was removed a moment ago", "Start it again.")
+        return _found(started)
 
     def stop(self, workspace: Workspace, found: Found, signal: str, patience: float) -> None:
         """Stop and remove the container; its log stays in the workspace."""
@@ -96,8 +107,11 @@ class InContainer:
         return Shell(command=residents.shell_command(found.id, tuple(command) or usual, terminal=terminal))
 
     def sweep(self, workspace: Workspace) -> None:
-        """Remove the workspace's network and what ended runs have left."""
+        """Remove the workspace's network and what ended runs have left, and forget containers that are gone."""
         if containers.available() is None:
+            there = {found.name for found in self.find(workspace)}
+            for name in records.read(workspace, self.name).keys() - there:
+                records.forget(workspace, name)
             residents.remove_networks({"workspace": workspace.label})
             containers.remove_leftovers({"workspace": workspace.label})
 

@@ -14,7 +14,7 @@ from dsflow.specs.load import ServiceSpec
 from dsflow.workspace import Workspace
 
 Notify = Callable[[str], None]
-FormName = Literal["container", "process"]
+FormName = Literal["container", "process", "server"]
 LOOPBACK = "127.0.0.1"
 
 
@@ -150,7 +150,7 @@ class Found:
         name: What it is called.
         kind: The name in its `service.yaml`.
         names: The names that it was started with.
-        form: `container` or `process`.
+        form: `container` or `process`; `server` for `dsflow serve`, which has a command of its own.
         status: `running`; `ended` by itself, or killed; or `unreachable`, where no engine answers for its container.
         id: The id of its container, or of its process.
         config_hash: What it was started with.
@@ -206,6 +206,9 @@ class Form(Protocol):
 
     def find(self, workspace: Workspace) -> list[Found]:
         """Give the services of a workspace that run in this form, and those that have ended and were not stopped."""
+
+    def look(self, workspace: Workspace, found: Found) -> Found | None:
+        """Give a service that was found as it is now, or None where it is gone."""
 
     def start(self, launch: Launch) -> Found:
         """Start it and leave it to itself. Nothing of that name may be there any more."""

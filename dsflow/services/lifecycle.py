@@ -85,10 +85,10 @@ def start(service: Service, asked: Asked, notify: Notify) -> Started:
         if going_on and going_on.config_hash == launch.config_hash and not asked.rebuild:
             found, change, began = going_on, "unchanged", time.monotonic()
         else:
-            if before is not None:
-                if going_on:
-                    notify(f"Stopping {service.name}: it was started with other settings")
-                _stop(service.workspace, before, _patience(service))
+            if going_on:
+                notify(f"Stopping {service.name}: it was started with other settings")
+            if before:
+                _stop(service.workspace, service.name, _patience(service), or_pass_over=True)
             notify(f"Starting {service.name} in a {form.name} ({reason})")
             began = time.monotonic()
             found, change = _begin(form, launch), "restarted" if going_on else "started"
@@ -107,7 +107,7 @@ def stop(workspace: Workspace, name: str, notify: Notify) -> Found:
     with records.one_at_a_time(workspace, name, notify):
         found = running(workspace, name)
         notify(f"Stopping {name}")
-        _stop(workspace, found, _patience_of(found, workspace))
+        _stop(workspace, name, _patience_of(found, workspace))
         return found
 
 
@@ -124,7 +124,7 @@ def stop_all(workspace: Workspace, notify: Notify) -> list[Found]:
             stopped.append(stop(workspace, found.name, notify))
         except DsflowError as error:
             problems.append(error)
-    for form in registry.forms():
+    for form in registry.all_forms():
         form.sweep(workspace)
     if problems:
         raise problems[0]
@@ -147,11 +147,18 @@ def running(workspace: Workspace, name: str) -> Found:
     raise UsageError(f"there is no service {name!r}{guess}", "`dsflow ps` lists the services.")
 
 
-def _stop(workspace: Workspace, found: Found, how: tuple[str, float]) -> None:
-    # Both forms may know the name: a crash can leave the one while the other runs.
-    for form in registry.forms():
+def _stop(workspace: Workspace, name: str, how: tuple[str, float], *, or_pass_over: bool = False) -> None:
+    """Stop whatever has a name, in every form: a crash can leave it in the one while it runs in the other.
+
+    Args:
+        workspace: Whose it is.
+        name: The name.
+        how: The signal, and how many seconds to wait.
+        or_pass_over: Leave a container alone that nobody can reach, instead of complaining.
+    """
+    for form in registry.all_forms():
         for same in form.find(workspace):
-            if same.name == found.name:
+            if same.name == name and not (or_pass_over and same.status == "unreachable"):
                 form.stop(workspace, same, *how)
 
 
@@ -268,14 +275,11 @@ def _wait(service: Service, form: Form, found: Found, asked: Question | None) ->
     """
     workspace = service.workspace
 
-    def look() -> Found | None:
-        return next((now for now in form.find(workspace) if now.name == service.name), None)
-
-    now = readiness.wait(asked, found, look)
+    now = readiness.wait(asked, found, lambda: form.look(workspace, found))
     if now is not None and now.status == "running":
         return True
     last = deque(form.lines(workspace, now or found), maxlen=_SHOWN_LINES)
-    _stop(workspace, found, _patience(service))
+    _stop(workspace, service.name, _patience(service))
     everything = f"`dsflow logs {service.name}` has all lines."
     shown = "".join(f"\n{line}" for line in last) or "\n(it printed nothing)"
     if now is None:
@@ -291,13 +295,15 @@ def _wait(service: Service, form: Form, found: Found, asked: Question | None) ->
 
 
 def restart(workspace: Workspace, name: str, notify: Notify) -> Started:
-    """Stop a service and start it again: same form, port, address and names.
+    """Stop a service and start it again, in the same form, at the same port; start one that does not run.
 
     Raises:
-        UsageError: nothing of that name runs.
+        UsageError: there is none of that name.
         EnvironmentMissing: as for `start` and `stop`.
     """
-    before = running(workspace, name)
+    before = registry.found_in(workspace).get(name)
+    if before is None:
+        return start(registry.service_of(workspace, name), Asked(), notify)
     service = again(registry.service_of(workspace, before.kind), before)
     stop(workspace, name, notify)
     form = before.form if before.status == "running" else None

@@ -76,6 +76,11 @@ class AsProcess:
                 found[name] = _found(name, known.get(name, {}), process)
         return list(found.values())
 
+    def look(self, workspace: Workspace, found: Found) -> Found | None:
+        """Look at the process of its record."""
+        record = records.read(workspace, self.name).get(found.name)
+        return _found(found.name, record, _alive(workspace, found.name, record)) if record else None
+
     def start(self, launch: Launch) -> Found:
         """Start it in a session of its own, its output in the log."""
         service, workspace = launch.service, launch.service.workspace
@@ -89,7 +94,11 @@ class AsProcess:
         }  # fmt: skip
         # Before the process: whoever comes after a kill between the two finds it by its mark, and this about it.
         records.write(workspace, service.name, record)
-        process = _spawn(launch, log)
+        try:
+            process = _spawn(launch, log)
+        except BaseException:
+            records.forget(workspace, service.name)
+            raise
         with contextlib.suppress(psutil.Error):
             record |= {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
         records.write(workspace, service.name, record)
