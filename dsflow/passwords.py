@@ -22,7 +22,7 @@ def matches(kept: str, password: str) -> bool:
     """Say whether this is the password that was kept; takes the same time whatever is wrong with it."""
     name, _, rest = kept.partition(":")
     salt, _, expected = rest.partition(":")
-    return name == _NAME and hmac.compare_digest(expected, _hash(password, salt))
+    return name == _NAME and hmac.compare_digest(expected.encode(), _hash(password, salt).encode())
 
 
 def _hash(password: str, salt: str) -> str:
