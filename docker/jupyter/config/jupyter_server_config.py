@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from jupyter_server.auth.identity import PasswordIdentityProvider
+from jupyter_server.services.contents.filecheckpoints import AsyncFileCheckpoints
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from jupytext import build_async_jupytext_contents_manager_class
 
@@ -35,6 +36,16 @@ class Notebooks(build_async_jupytext_contents_manager_class(AsyncLargeFileManage
         return model
 
 
+class Checkpoints(AsyncFileCheckpoints):
+    """What files were before, beside the other files of this service: folders of jobs hold what their authors wrote."""
+
+    def checkpoint_path(self, checkpoint_id, path):
+        """Give the place of a checkpoint; without the folder, Jupyter would take the system's temporary one."""
+        folder = Path(self._get_os_path(path.strip("/").rpartition("/")[0]))
+        folder.mkdir(parents=True, exist_ok=True)
+        return super().checkpoint_path(checkpoint_id, path)
+
+
 # What `dsflow dev` asked for ends with the server that it was asked of.
 for request in STATE.glob(REQUEST.format(job="*")):
     request.unlink()
@@ -61,7 +72,7 @@ c.LabApp.extension_manager = "readonly"
 # Lab would ask for Node.js, to build in what a library brings along for it.
 c.ServerApp.tornado_settings = {"page_config_data": {"buildAvailable": False, "buildCheck": False}}
 
-# A folder of jobs holds what its author put there.
+c.ContentsManager.checkpoints_class = Checkpoints
 c.FileCheckpoints.root_dir = str(STATE / "checkpoints")
 c.FileContentsManager.delete_to_trash = False
 c.JupytextConfiguration.notebook_metadata_filter = "-all"
