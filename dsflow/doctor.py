@@ -196,7 +196,7 @@ def images(workspace: Workspace) -> Finding:
 
     if host.problem():
         return Finding("images", "info", "none without an engine")
-    known = recipes(workspace.docker_folders())
+    known = {name: recipe for name, recipe in recipes(workspace.docker_folders()).items() if not recipe.is_service}
     try:
         missing = [recipe.tag for recipe in known.values() if containers.find_image(recipe.tag) is None]
     except DsflowError as error:

@@ -1,4 +1,4 @@
-"""Python environments for jobs with `run.requirements`: this one with theirs laid over it, kept by a hash."""
+"""Python environments, kept by a hash: this one with requirements laid over it, or one of its own from a lock."""
 
 from __future__ import annotations
 
@@ -55,6 +55,37 @@ def environment_for(requirements: Sequence[str], notify: Notify) -> Environment:
     return _made(folder)
 
 
+def locked(lock: Path, notify: Notify) -> Environment:
+    """Give an environment that has what a file of locked requirements names and nothing else, making it if need be.
+
+    Args:
+        lock: The file, with a hash for each package, as `uv pip compile --generate-hashes` writes it.
+        notify: Gets a line before anything slow.
+
+    Raises:
+        EnvironmentMissing: they cannot be installed.
+    """
+    text = lock.read_text(encoding="utf-8")
+    key = _hash([text, sys.version, sys.base_prefix])
+    folder = cache.folder() / "environments" / key[:16]
+    if not (folder / _COMPLETE).exists():
+        with cache.one_at_a_time(f"environment-{folder.name}", notify):
+            if not (folder / _COMPLETE).exists():
+                notify(f"Installing {lock.parent.name}/{lock.name} (once)")
+                _make_locked(folder, text, f"{lock.parent.name}/{lock.name}")
+    return Environment(python=str(folder / "bin" / "python"), lock_hash=key)
+
+
+def package_path() -> Path:
+    """Give a folder that holds this package and nothing else, for the import path of an environment of its own."""
+    package = Path(__file__).resolve().parent
+    folder = cache.folder() / "package" / _hash([str(package)])[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (folder / package.name).symlink_to(package, target_is_directory=True)
+    return folder
+
+
 def known(requirements: Sequence[str]) -> Environment | None:
     """Give the environment that `environment_for` would, or None where it is not made yet."""
     folder = _folder(requirements)
@@ -93,6 +124,22 @@ def _make(folder: Path, requirements: Sequence[str]) -> None:
         raise
 
 
+def _make_locked(folder: Path, text: str, shown: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    uv = shutil.which("uv")
+    python, lock = folder / "bin" / "python", folder / "requirements.txt"
+    try:
+        _run([sys.executable, "-m", "venv", *(["--without-pip"] if uv else []), str(folder)], [shown])
+        lock.write_text(text, encoding="utf-8")
+        install = [uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
+        _run([*install, "-q", "--require-hashes", "-r", str(lock)], [shown])
+        (folder / _COMPLETE).touch()
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def _install_with_uv(uv: str, folder: Path, python: Path, requirements: Sequence[str]) -> None:
     """Install what is missing; uv does not see what is underneath, so it gets it as versions to prefer."""
     present = {line.strip() for line in _run([uv, "pip", "freeze", "--python", sys.executable], requirements)}
@@ -116,8 +163,8 @@ def _run(command: Sequence[str], requirements: Sequence[str]) -> list[str]:
         return done.stdout.splitlines()
     said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
     raise EnvironmentMissing(
-        f"the job's requirements ({', '.join(requirements)}) cannot be installed: {' '.join(said[-3:])[:500]}",
-        "Correct `run.requirements` in the job's spec, or the network and package index settings of this machine.",
+        f"the requirements {', '.join(requirements)} cannot be installed: {' '.join(said[-3:])[:500]}",
+        "Correct them (`run.requirements` of a job), or the network and package index settings of this machine.",
     )
 
 

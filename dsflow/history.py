@@ -11,7 +11,7 @@ import datetime as dt
 import functools
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,25 @@ class Rebuilt:
 
     runs: int
     broken: tuple[Broken, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Database:
+    """Where a database is, and who may open it.
+
+    Attributes:
+        system: `sqlite` or `postgresql`.
+        name: The file, or the name of the database.
+        host: A machine, the folder of a unix socket, or empty: the usual socket.
+        port: None is the usual one.
+    """
+
+    system: str
+    name: str
+    host: str = ""
+    port: int | None = None
+    username: str = ""
+    password: str = field(default="", repr=False)
 
 
 class History:
@@ -146,6 +165,26 @@ class History:
             what = "no failed run" if failed else "no run yet"
             raise UsageError(f"there is {what}", "" if failed else "`dsflow run JOB DS` makes one.")
         return found[0]
+
+    def database(self) -> Database:
+        """Give where the runs are kept, for a program that is not dsflow; nothing is opened.
+
+        Raises:
+            UsageError: the URL is not one of a database.
+        """
+        url = self._url
+        if url.get_backend_name() == "sqlite":
+            return Database(system="sqlite", name=url.database or "")
+        host = url.host or str(url.query.get("host", ""))
+        port = url.port or url.query.get("port", "")
+        return Database(
+            system="postgresql",
+            name=url.database or url.username or "",
+            host=host,
+            port=int(str(port)) if str(port).isdecimal() else None,
+            username=url.username or "",
+            password=url.password or "",
+        )
 
     def rebuild(self) -> Rebuilt:
         """Replace all rows by what the run folders say, at once: a reader sees the old rows or the new ones.

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -293,8 +293,31 @@ def _record(context: _Context, asked: Input, partitions: list[Partition]) -> Non
         file.write("".join(lines))
 
 
-@functools.cache
+def stand_in(task: Task, data: Path, parameters: Mapping[str, Any], staging: Path) -> None:
+    """Let the code of this process see a task as a run of it would; what it writes is checked and not published.
+
+    Args:
+        task: The task.
+        data: The datastore.
+        parameters: All parameters, secrets included.
+        staging: A folder for what is written.
+    """
+    global _by_hand_now
+    engine = open_engine(task.engine, threads=task.limits.cpus, memory=task.limits.memory)
+    _by_hand_now = _Context(
+        task=task, data=data, parameters=parameters, run_folder=None, staging=staging, engine=engine
+    )
+
+
+_by_hand_now: _Context | None = None
+
+
 def _context() -> _Context:
+    return _by_hand_now or _found()
+
+
+@functools.cache
+def _found() -> _Context:
     run_folder = os.environ.get("DSFLOW_RUN_FOLDER")
     if run_folder is None:
         return _by_hand()
@@ -319,9 +342,9 @@ def _by_hand() -> _Context:
     import datetime as dt
 
     today = ds_of(dt.datetime.now())
-    inside = here.is_relative_to(root / "jobs") and here != root / "jobs"
-    if inside:
-        task = _rendered(root, here.relative_to(root / "jobs").parts[0])
+    name = job_of(here, root)
+    if name is not None:
+        task = rendered(root, name, ("today",))
     else:
         task = Task(run_id="by-hand", job="", kind="notebook", main="", ds=today, start="", end="", created=today)
     return _Context(
@@ -334,10 +357,28 @@ def _by_hand() -> _Context:
     )
 
 
-def _rendered(root: Path, name: str) -> Task:
-    # The specs belong to the host side; a process of its own keeps that border.
-    command = [sys.executable, "-m", "dsflow", "--json", "-C", str(root), "render", name, "today"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def job_of(folder: Path, root: Path) -> str | None:
+    """Give the name of the job that a folder of the workspace at `root` belongs to, or None."""
+    jobs = root / "jobs"
+    return folder.relative_to(jobs).parts[0] if folder.is_relative_to(jobs) and folder != jobs else None
+
+
+def rendered(root: Path, name: str, arguments: Sequence[str], given: Mapping[str, str] | None = None) -> Task:
+    """Give the task of a job as its files are now.
+
+    Args:
+        root: The workspace.
+        name: The job.
+        arguments: What would follow the name after `dsflow run`.
+        given: Parameters by name, as text.
+
+    Raises:
+        UsageError: a file, the date or a parameter is wrong.
+    """
+    # The specs belong to the host side; a process of its own keeps that border. Anybody may read its command line.
+    command = [sys.executable, "-P", "-m", "dsflow", "--json", "-C", str(root), "render", name, *arguments]
+    environment = os.environ | {f"DSFLOW_PARAM_{key.upper()}": value for key, value in (given or {}).items()}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         raise UsageError(f"job {name} cannot be read: {done.stderr.strip()}", f"`dsflow validate {name}`")
     return model.from_json(Task, done.stdout)

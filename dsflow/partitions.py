@@ -9,12 +9,14 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import re
-from typing import get_args
+from typing import Literal, get_args
 
 from dsflow.errors import UsageError
 from dsflow.model import Grain
 
 GRAINS: tuple[Grain, ...] = get_args(Grain)
+# Which partition a tick of a clock stands for: the one that had ended by then, or the one it falls into.
+Standing = Literal["ended", "current"]
 _FORMS: dict[Grain, tuple[str, str]] = {
     "hour": (r"\d{4}-\d{2}-\d{2}T\d{2}", "2026-11-20T05"),
     "day": (r"\d{4}-\d{2}-\d{2}", "2026-11-20"),
@@ -60,6 +62,22 @@ def ds_of(moment: dt.datetime, grain: Grain = "day") -> str:
         year, week, _ = moment.isocalendar()
         return f"{year:04d}-W{week:02d}"
     return f"{moment.year:04d}-{moment.month:02d}" + ("" if grain == "month" else f"-{moment.day:02d}")
+
+
+def stands_for(moment: dt.datetime, grain: Grain = "day", which: Standing = "ended") -> str:
+    """Give the ds that a moment stands for, on the clock of its time zone.
+
+    Args:
+        moment: When something fires, with a time zone.
+        grain: The grain of the partition.
+        which: `ended`: the partition that was complete by then. `current`: the one that holds the moment.
+    """
+    if which == "current":
+        return ds_of(moment, grain)
+    start = start_of(ds_of(moment, grain), grain).replace(tzinfo=moment.tzinfo)
+    # Through UTC: on the clock itself the moment before midnight may be another than the one that was there.
+    before = start.astimezone(dt.UTC) - dt.timedelta(microseconds=1)
+    return ds_of(before.astimezone(moment.tzinfo), grain)
 
 
 def shift(ds: str, steps: int, grain: Grain = "day") -> str:

@@ -1,8 +1,9 @@
 """When a job is due, by the cron line of its `schedule:`, and for which partition.
 
 A tick stands for the partition that had ended by then: a daily job's at 06:00 on 2026-11-20 for ds=2026-11-19, on the
-clock of the schedule's time zone. Where that clock is moved, ticks behave as in Debian's cron: a time that is left out
-comes right after the gap, one that comes twice counts once.
+clock of the schedule's time zone; with `partition: current` for the one it falls into, ds=2026-11-20. Where that clock
+is moved, ticks behave as in Debian's cron: a time that is left out comes right after the gap, one that comes twice
+counts once.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ class Schedule(Protocol):
     @property
     def timezone(self) -> str:
         """The zone of the clock that `cron` goes by."""
+
+    @property
+    def partition(self) -> partitions.Standing:
+        """Which partition a tick stands for."""
 
     @property
     def paused_until(self) -> str | None:
@@ -85,19 +90,12 @@ def due(schedule: Schedule, grain: Grain, now: dt.datetime) -> Iterator[Due]:
     for tick in CronSim(_NAMED.get(schedule.cron, schedule.cron), now.astimezone(zone) + dt.timedelta(seconds=1), True):
         if since is not None and tick < since:
             break
-        ds = _ended_by(tick, grain)
+        ds = partitions.stands_for(tick, grain, schedule.partition)
         if found is not None and found.ds != ds:
             yield found
         found = Due(ds=ds, since=tick)
     if found is not None:
         yield found
-
-
-def _ended_by(tick: dt.datetime, grain: Grain) -> str:
-    """Give the partition that was complete at a moment: the one before the one that holds it."""
-    start = partitions.start_of(partitions.ds_of(tick, grain), grain).replace(tzinfo=tick.tzinfo)
-    before = start.astimezone(dt.UTC) - dt.timedelta(microseconds=1)
-    return partitions.ds_of(before.astimezone(tick.tzinfo), grain)
 
 
 def _moment(text: str | None, zone: zoneinfo.ZoneInfo) -> dt.datetime | None:

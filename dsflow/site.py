@@ -98,24 +98,40 @@ class Site:
         Raises:
             JobFailed: a declared input is not there.
         """
-        paths = {source.name: location(source, self._partitions[source.name], self.data) for source in self.task.inputs}
+        paths = self._source_paths()
         return Work(
             task=self.task,
             parameters=self.parameters,
-            injected={name: self.parameters.get(name, value) for name, value in self.task.injected.items()},
+            injected=self.injected,
             job_folder=self.jobs / self.task.job,
             run_folder=self.run_folder,
             data=self.data,
             staging=staging,
             source_paths=paths,
-            environment=self._environment(staging, self._task_specs(paths, staging)),
+            environment=self._environment(staging, paths),
             mask=log.mask,
             say=log.say,
             progress=log.progress,
             watch=watch,
         )
 
-    def _environment(self, staging: Path | None, task_specs: str) -> dict[str, str]:
+    @property
+    def injected(self) -> dict[str, Any]:
+        """The part of the parameters that a notebook's parameters cell declares."""
+        return {name: self.parameters.get(name, value) for name, value in self.task.injected.items()}
+
+    def environment(self, staging: Path | None) -> dict[str, str]:
+        """Give the whole environment for the job's code.
+
+        Raises:
+            JobFailed: a declared input is not there.
+        """
+        return self._environment(staging, self._source_paths())
+
+    def _source_paths(self) -> dict[str, str]:
+        return {source.name: location(source, self._partitions[source.name], self.data) for source in self.task.inputs}
+
+    def _environment(self, staging: Path | None, paths: Mapping[str, str]) -> dict[str, str]:
         task = self.task
         # A job that runs `dsflow run` itself must not lend the inner run its own sink.
         inherited = {name: value for name, value in os.environ.items() if name not in ("DSFLOW_SINK", "DSFLOW_PORT")}
@@ -129,7 +145,7 @@ class Site:
             "DSFLOW_RUN_FOLDER": str(self.run_folder),
             "DSFLOW_DATA": str(self.data),
             "DSFLOW_JOBS": str(self.jobs),
-            "TASK_SPECS": task_specs,
+            "TASK_SPECS": self._task_specs(paths, staging),
         }
         if staging is not None:
             added["DSFLOW_SINK"] = str(staging)

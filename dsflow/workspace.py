@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -104,6 +105,21 @@ class Workspace:
     def dags(self) -> Path:
         """The folder of Airflow's DAG files."""
         return self.airflow / "dags"
+
+    @property
+    def own(self) -> Path:
+        """What dsflow keeps here for itself: the state of services, not data."""
+        return self.root / ".dsflow"
+
+    @property
+    def key(self) -> str:
+        """Twelve letters that no other workspace of this machine has: they stand for where it is."""
+        return hashlib.sha256(os.fsencode(self.root.resolve())).hexdigest()[:12]
+
+    @property
+    def label(self) -> str:
+        """What marks containers and processes of this workspace: its name for people, and its key."""
+        return f"{self.root.resolve().name}-{self.key}"
 
     def template_folders(self) -> list[Path]:
         """Give the folders that hold `jobs/` and `adhoc/` templates; what comes first wins."""

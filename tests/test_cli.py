@@ -147,7 +147,7 @@ def test_7_1_03_outside_a_workspace_is_one_sentence(
         (["runs", "--status", "faild"], "did you mean 'failed'?"),
         (["schema", "jobs"], "did you mean 'job'?"),
         (["generate_job"], "no command 'generate_job'; did you mean 'generate-job'?"),
-        (["start-the-world"], "no command 'start-the-world'\n  `dsflow --help` lists the commands."),
+        (["fly-to-the-moon"], "no command 'fly-to-the-moon'\n  `dsflow --help` lists the commands."),
         (["run", "x", "--prot", "1"], "--port"),
         (["run", "x", "--port", "http"], "'http' is not a valid integer"),
         (["run", "x", "--port", "99999"], "99999"),

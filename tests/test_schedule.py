@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from dsflow.model import Grain
+from dsflow.partitions import Standing
 from dsflow.schedule import check_cron, due
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -20,6 +21,7 @@ class Line:
     cron: str
     timezone: str = "Europe/Paris"
     paused_until: str | None = None
+    partition: Standing = "ended"
 
 
 def dues(line: Line, now: str, grain: Grain = "day", first: int = 3) -> list[str]:
@@ -40,6 +42,11 @@ def dues(line: Line, now: str, grain: Grain = "day", first: int = 3) -> list[str
 )
 def test_a_tick_stands_for_the_partition_that_has_ended(grain: Grain, cron: str, newest: list[str]) -> None:
     assert dues(Line(cron), "2026-11-20T06:05", grain, 2) == newest
+
+
+def test_a_tick_can_stand_for_the_partition_it_falls_into() -> None:
+    assert dues(Line("0 6 * * *", partition="current"), "2026-11-20T06:05", first=2) == ["2026-11-20", "2026-11-19"]
+    assert dues(Line("5 * * * *", partition="current"), "2026-11-20T06:05", "hour", 1) == ["2026-11-20T06"]
 
 
 def test_a_tick_is_due_from_its_very_second_on() -> None:

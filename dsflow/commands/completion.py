@@ -41,6 +41,18 @@ def templates(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+def services(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the names of services."""
+    from dsflow.services import registry
+    from dsflow.workspace import Workspace
+
+    try:
+        known = registry.services(Workspace.find(ctx.find_root().params.get("directory")))
+    except DsflowError:
+        return []
+    return [CompletionItem(name, help=known[name].spec.description) for name in known if name.startswith(incomplete)]
+
+
 def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the ids of the latest runs."""
     from dsflow.history import History
@@ -57,3 +69,8 @@ def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Co
         for record in records
         if record.run_id.startswith(incomplete)
     ]
+
+
+def runs_and_services(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the ids of the latest runs and the names of services."""
+    return [*services(ctx, param, incomplete), *runs(ctx, param, incomplete)]

@@ -28,19 +28,16 @@ def open_page(context: Context, run: str | None, last_failed: bool, only_print: 
     page = context.history.folder(record) / "index.html"
     if not page.is_file():
         raise UsageError(f"run {record.run_id} ({record.status}) has no page", f"dsflow logs {record.run_id}")
-    opened = not only_print and _has_screen() and _browse(page.as_uri())
+    opened = not only_print and browse(page.as_uri())
     if context.json:
         context.console.document({"run": record.run_id, "page": str(page), "opened": opened})
     else:
         context.console.line(context.workspace.shown(page))
 
 
-def _has_screen() -> bool:
-    named = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
-    return sys.platform == "darwin" or any(os.environ.get(name) for name in named)
-
-
-def _browse(address: str) -> bool:
+def browse(address: str) -> bool:
+    """Open an address in the browser where there is a screen, and say whether it was."""
     import webbrowser
 
-    return webbrowser.open(address)
+    named = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
+    return (sys.platform == "darwin" or any(map(os.environ.get, named))) and webbrowser.open(address)

@@ -74,6 +74,11 @@ class Surroundings:
     @functools.cached_property
     def recipes(self) -> dict[str, Recipe]:
         """The recipes of jobs' images, by name."""
+        return {name: recipe for name, recipe in self.all_recipes.items() if not recipe.is_service}
+
+    @functools.cached_property
+    def all_recipes(self) -> dict[str, Recipe]:
+        """The recipes of jobs' images and of services', by name."""
         return recipes(self.folders)
 
     @functools.cached_property
@@ -95,6 +100,11 @@ class Recipe:
         return PREFIX + self.name
 
     @property
+    def is_service(self) -> bool:
+        """Whether a service runs in the image, not jobs."""
+        return (self.folder / _SERVICE).exists()
+
+    @property
     def dockerfile(self) -> str:
         """The text of its Dockerfile."""
         return (self.folder / "Dockerfile").read_text("utf-8")
@@ -106,8 +116,8 @@ class Recipe:
 
     @property
     def files(self) -> dict[str, bytes]:
-        """Everything in the folder, by name."""
-        found = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        """Everything in the folder that can go into the image, by name."""
+        found = sorted(path for path in self.folder.rglob("*") if path.is_file() and path.name != _SERVICE)
         return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in found}
 
     @property
@@ -117,12 +127,12 @@ class Recipe:
 
 
 def recipes(folders: Sequence[Path]) -> dict[str, Recipe]:
-    """Give the recipes of jobs' images by name; a name in an earlier folder hides the same name in a later one."""
+    """Give the recipes by name; a name in an earlier folder hides the same name in a later one."""
     found = {}
     for folder in reversed(folders):
         for dockerfile in sorted(folder.glob("*/Dockerfile")):
             found[dockerfile.parent.name] = Recipe(dockerfile.parent.name, dockerfile.parent)
-    return {name: recipe for name, recipe in found.items() if not (recipe.folder / _SERVICE).exists()}
+    return found
 
 
 def build(
@@ -133,7 +143,7 @@ def build(
     Args:
         surroundings: What there is to build, and with what.
         notify: Gets the lines of the builds as they come.
-        names: Which ones; all, without it.
+        names: Which ones; all that jobs run in, without it.
         rebuild: Build even what is up to date, without the engine's cache.
 
     Returns:
@@ -143,8 +153,8 @@ def build(
         UsageError: there is no such image, or the CA bundle cannot be read.
         EnvironmentMissing: no engine, or a build failed.
     """
-    known = surroundings.recipes
-    wanted = [name.removeprefix(PREFIX) for name in names] or list(known)
+    known = surroundings.all_recipes
+    wanted = [name.removeprefix(PREFIX) for name in names] or list(surroundings.recipes)
     for name in wanted:
         if name not in known:
             raise UsageError(
@@ -178,6 +188,29 @@ def ensure(name: str, surroundings: Surroundings, notify: Notify) -> Image:
             f"`docker pull {name}`, build it, use {DEFAULT}, or run without a container: --runtime process.",
         )
     return image
+
+
+def ensure_service(
+    name: str, surroundings: Surroundings, notify: Notify, *, mark: str = "", rebuild: bool = False
+) -> Image:
+    """Give the image of a service as its files are now, building it where it is missing or older than they are.
+
+    Args:
+        name: The folder of the service.
+        surroundings: What there is to build, and with what.
+        notify: Gets the lines of the build.
+        mark: Added to the image's name, so that two workspaces can have different services of one name.
+        rebuild: Build even what is up to date, without the engine's cache.
+
+    Raises:
+        EnvironmentMissing: its build failed.
+    """
+    *parents, recipe = _in_order([name], surroundings.all_recipes)
+    for parent in parents:
+        if containers.find_image(parent.tag) is None:
+            _up_to_date(parent, surroundings.settings, notify)
+    marked = replace(recipe, name=f"{name}-{mark}") if mark else recipe
+    return _up_to_date(marked, surroundings.settings, notify, rebuild=rebuild)
 
 
 def with_requirements(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from dsflow.containers import engine as containers
 from dsflow.containers import images
+from dsflow.containers.accounts import passwd_file
 from dsflow.containers.engine import LABEL, Bind, Container, Engine, Image, Wanted
 from dsflow.containers.settings import proxies
 from dsflow.errors import EnvironmentMissing
@@ -111,7 +111,7 @@ def wanted(task: Task, image: Image, folders: Folders, environment: Mapping[str,
     binds = [
         Bind(source=folders.jobs.resolve(), target=_JOBS),
         Bind(source=folders.datastore.resolve(), target=_DATA, read_only=False),
-        Bind(source=_passwd(folders.datastore.resolve()), target="/etc/passwd"),
+        Bind(source=passwd_file(Layout(folders.datastore.resolve()).own), target="/etc/passwd"),
     ]
     own = {"HOME": "/tmp", "DSFLOW_DATA": _DATA, "DSFLOW_JOBS": _JOBS, "DSFLOW_STDIN_GUARD": "1"}
     if image.labels.get(LABEL + "package") != images.package_hash():
@@ -139,8 +139,7 @@ def wanted(task: Task, image: Image, folders: Folders, environment: Mapping[str,
 
 def workspace_label(folders: Folders) -> str:
     """Give what marks a workspace's containers: its name for people, and a hash of where it is."""
-    root = folders.jobs.resolve().parent
-    return f"{root.name}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}"
+    return Workspace(folders.jobs.resolve().parent).label
 
 
 def _with_package(path: str) -> str:
@@ -148,15 +147,3 @@ def _with_package(path: str) -> str:
     entries = [entry for entry in path.split(":") if entry]
     return ":".join(entries if ours in entries else [*entries, ours])
 
-
-def _passwd(datastore: Path) -> Path:
-    """Give a file that names the caller: without it, a uid that the image does not know breaks `getpass` and others."""
-    uid, gid = os.getuid(), os.getgid()
-    text = "root:x:0:0:root:/tmp:/bin/sh\n" + (f"job:x:{uid}:{gid}:job:/tmp:/bin/sh\n" if uid else "")
-    path = Layout(datastore).own / f"passwd-{uid}-{gid}"
-    if not path.exists():
-        from dsflow.durable import write_text
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, text)
-    return path

@@ -51,7 +51,7 @@ class RunningProcess:
         """Wait for the shim, and let nothing that it started outlive it."""
         code = self._process.wait()
         if code < 0:
-            _end_leftovers(self._run_id)
+            end_leftovers(self._run_id)
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             stream.close()
@@ -76,7 +76,7 @@ class RunningChild:
         """Wait for the shim, and let nothing that it started outlive it."""
         ending = self._child.wait()
         if ending.exit_code > _SIGNALLED:
-            _end_leftovers(self._child.run_id)
+            end_leftovers(self._child.run_id)
         return ending
 
 
@@ -168,7 +168,7 @@ class Process:
             return nursery
 
 
-def _end_leftovers(run_id: str) -> None:
+def end_leftovers(run_id: str) -> None:
     """Kill what a killed shim could not end itself: whatever carries the run's id in its environment."""
     import psutil
 

@@ -30,7 +30,7 @@ from dsflow.specs.models import (
     TemplateSpec,
     WorkspaceSpec,
 )
-from dsflow.specs.yaml import SpecError, read_mapping, read_text
+from dsflow.specs.yaml import SpecError, read_mapping, read_text, short
 from dsflow.workspace import JOB_SPECS, SERVICE_SPECS, TEMPLATE_SPECS, Workspace
 
 __all__ = [
@@ -116,7 +116,8 @@ def load_service(folder: Path, shown: str = "") -> ServiceSpec:
     """
     path = folder / SERVICE_SPECS
     shown = shown or f"{folder.name}/{path.name}"
-    return _checked(ServiceSpec, read_mapping(path, shown), shown)
+    data = read_mapping(path, shown)
+    return _checked(ServiceSpec, data, shown, _service_relations(data))
 
 
 @dataclass(frozen=True)
@@ -258,6 +259,20 @@ def _template_relations(data: dict[str, Any]) -> list[str]:
             if (question.get("type") == "choice") != bool(question.get("choices")):
                 found.append(_told(place, "'choices' and 'type: choice' go together"))
             found += [_told(place, problem) for problem in _pattern_problems(question.get("pattern"))]
+    return found
+
+
+def _service_relations(data: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    ports, ready, process, mounts = (data.get(key) for key in ("ports", "readiness", "process", "mounts"))
+    if isinstance(ready, dict) and isinstance(ports, list) and ready.get("port") not in (None, *ports):
+        found.append(_told(("readiness", "port"), f"{short(ready['port'])} is none of 'ports'"))
+    if isinstance(process, dict) and not (process.get("command") or data.get("command")):
+        found.append(_told(("process", "command"), "required key is missing: there is no 'command' for both forms"))
+    for index, mount in enumerate(mounts if isinstance(mounts, list) else ()):
+        source = mount.get("source") if isinstance(mount, dict) else None
+        if isinstance(source, str) and (source.startswith("/") or ".." in source.split("/")):
+            found.append(_told(("mounts", index, "source"), f"{short(source)} is not in the workspace"))
     return found
 
 

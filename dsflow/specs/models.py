@@ -16,6 +16,7 @@ from dsflow.engines.registry import ENGINES
 from dsflow.errors import UsageError, did_you_mean
 from dsflow.kinds.registry import KINDS
 from dsflow.model import Action, Grain
+from dsflow.partitions import Standing
 from dsflow.quantities import memory_bytes, seconds
 from dsflow.schedule import check_cron
 from dsflow.workspace import check_name
@@ -116,6 +117,7 @@ EngineName = Annotated[str, _known(ENGINES), WithJsonSchema({"type": "string", "
 Flag = Annotated[bool, Strict()]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
 Line = Annotated[str, Field(min_length=1, max_length=1000), _shape(r"[^\x00-\x1f]*", "one line of text")]
+Word = Annotated[str, _shape(r"[^\x00-\x08\x0b-\x1f]{0,10000}", "a word of a command")]
 Memory = Annotated[str, BeforeValidator(_number_as_text), _amount(memory_bytes)]
 Duration = Annotated[str, BeforeValidator(_number_as_text), _amount(seconds)]
 Image = Annotated[str, _shape(r"[a-z0-9][A-Za-z0-9._/:@-]{0,250}", "the name of an image")]
@@ -199,6 +201,9 @@ class ScheduleSpec(Spec):
         description="Minute, hour, day of the month, month, day of the week: `30 4 * * *`."
     )
     timezone: Annotated[str, AfterValidator(_zone)] = Field(default="UTC", description="Where that clock hangs.")
+    partition: Standing = Field(
+        default="ended", description="What a tick stands for: the partition that has ended, or the current one."
+    )
     paused_until: Annotated[str, AfterValidator(_moment)] | None = Field(
         default=None, description="Nothing is due before this date."
     )
@@ -301,18 +306,28 @@ class LegacyTemplateFile(Spec):
 
 
 class Readiness(Spec):
-    """How to see that a service answers."""
+    """How to see that a service answers: any HTTP answer below 500."""
 
-    path: str = "/"
-    port: Port
-    timeout: Duration = "60s"
+    path: Annotated[str, _shape(r"/[^\x00-\x20]*", "a path that starts with /")] = "/"
+    port: Port | None = Field(default=None, description="One of `ports`; the first if absent.")
+    socket: Line | None = Field(default=None, description="Ask at this unix socket instead of a port.")
+    timeout: Duration = Field(default="60s", description="How long that may take.")
+
+
+class StopSpec(Spec):
+    """How a service is asked to end."""
+
+    signal: Literal["TERM", "INT", "QUIT"] = Field(default="TERM", description="What it gets.")
+    timeout: Duration = Field(default="10s", description="After that it is killed.")
 
 
 class ServiceProcess(Spec):
     """How a service runs without a container."""
 
-    command: tuple[str, ...] = Field(min_length=1)
-    requirements: tuple[Requirement, ...] = ()
+    command: tuple[Word, ...] = Field(default=(), description="The program, where it is not the service's `command`.")
+    requirements: Line | tuple[Requirement, ...] = Field(
+        default=(), description="A file of locked requirements beside service.yaml, or a list."
+    )
 
 
 class Mount(Spec):
@@ -329,13 +344,17 @@ class ServiceSpec(Spec):
     version: Literal[1] = 1
     name: Annotated[str, _name("service")]
     description: str = ""
-    image: Image | None = None
-    dockerfile: Line | None = None
-    ports: tuple[Port, ...] = ()
+    image: Image | None = Field(default=None, description="The image, where no Dockerfile beside the file makes it.")
+    command: tuple[Word, ...] = Field(default=(), description="The program; the image's own if absent.")
+    ports: tuple[Port, ...] = Field(default=(), description="What it listens on; the first is the one to open.")
     mounts: tuple[Mount, ...] = ()
-    environment: dict[VariableName, ParameterValue] = {}
+    environment: dict[VariableName, Annotated[str | int | float | bool, Field(union_mode="left_to_right")]] = {}
     memory: Memory | None = None
     readiness: Readiness | None = None
+    stop: StopSpec = StopSpec()
+    login: Literal["none", "workspace", "own"] = Field(
+        default="none", description="Who may in: anybody, whoever has the workspace's password, or its own affair."
+    )
     process: ServiceProcess | None = None
 
 

@@ -5,14 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import multiprocessing
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,54 +17,12 @@ from dsflow.errors import EnvironmentMissing, UsageError
 from dsflow.history import History
 from dsflow.model import Failure, RunFinished, RunStarted, Status
 from tests.samples import failed_outcome, sample_outcome, sample_task, write_run
-from tests.services import need
 
-BINARIES = Path("/usr/lib/postgresql/15/bin")
 MakeHistory = Callable[[], History]
 
 
 def id_of(number: int) -> str:
     return f"20261120T0435{number:02d}-00000{number % 10}"
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
-    """A PostgreSQL of our own, and its URL."""
-    need((BINARIES / "initdb").exists(), f"no PostgreSQL server: {BINARIES} has no initdb")
-    folder = Path("/tmp") / f"dsflow-postgres-{uuid.uuid4().hex[:8]}"  # the server's user cannot enter pytest's folders
-    folder.mkdir(mode=0o700)
-    # PostgreSQL refuses to run as root.
-    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
-    if user:
-        shutil.chown(folder, "postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data = str(folder / "data")
-    initdb = [*user, str(BINARIES / "initdb"), "-D", data, "-U", "dsflow", "--auth=trust", "--no-sync"]
-    subprocess.run(initdb, check=True, capture_output=True, cwd="/")
-    command = [*user, str(BINARIES / "postgres"), "-D", data, "-p", str(port), "-k", str(folder), "-h", "127.0.0.1"]
-    with (tmp_path_factory.mktemp("postgres") / "log").open("w") as log:
-        server = subprocess.Popen([*command, "-F"], stdout=log, stderr=log, cwd="/")
-    url = sa.make_url(f"postgresql+psycopg://dsflow@127.0.0.1:{port}/postgres")
-    try:
-        wait_for(url)
-        yield url
-    finally:
-        server.send_signal(signal.SIGINT)  # PostgreSQL's word for: disconnect everybody and end
-        server.wait(30)
-        shutil.rmtree(folder)
-
-
-def wait_for(url: sa.URL) -> None:
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    for _ in range(300):
-        try:
-            engine.connect().close()
-            return
-        except sa.exc.OperationalError:
-            time.sleep(0.1)
-    pytest.fail("PostgreSQL did not start within 30 s")
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

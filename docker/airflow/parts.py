@@ -1,0 +1,111 @@
+"""Starts the parts of Airflow together, and ends them together: parts.py api-server scheduler dag-processor.
+
+In place of `airflow standalone`, which leaves its parts behind when it is asked to end. When one part ends, so do the
+others, and whoever runs this sees it.
+"""
+
+import contextlib
+import hashlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+HOME = Path(os.environ["AIRFLOW_HOME"])
+PATIENCE_SECONDS = 10.0
+# Measured: what Airflow's parts take by themselves, and each running task on top.
+OWN_BYTES, TASK_BYTES = 1100 << 20, 130 << 20
+OPTIONS = {"scheduler": ["--skip-serve-logs"], "triggerer": ["--skip-serve-logs"]}
+
+
+def main(parts: list[str]) -> int:
+    """Run the parts until one of them ends or somebody asks for the end; give the exit code."""
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: stopping.append(received))
+    os.environ.setdefault("AIRFLOW__CORE__PARALLELISM", str(tasks_at_once()))
+    migrate()
+    forget_schedulers()
+    airflow = [sys.executable, "-m", "airflow"]
+    running = {part: subprocess.Popen([*airflow, part, *OPTIONS.get(part, [])]) for part in parts}
+    ended: list[str] = []
+    while not stopping and not ended:
+        time.sleep(0.2)
+        ended = [part for part, process in running.items() if process.poll() is not None]
+    for part in ended:
+        sys.stderr.write(f"airflow {part} has ended with {running[part].returncode}\n")
+    stop(running)
+    return 1 if ended and not stopping else 0
+
+
+def tasks_at_once() -> int:
+    """As many tasks as there are processors, two at least, as far as the memory of the container reaches."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            return max(1, min(max(2, cores), (int(Path(limit).read_text()) - OWN_BYTES) // TASK_BYTES))
+    return max(2, cores)
+
+
+def migrate() -> None:
+    """Make the database, or bring it to this version; a database that is there already costs nothing."""
+    key = hashlib.sha256(f"{version('apache-airflow-core')} {config()}".encode()).hexdigest()
+    mark = HOME / "database-version"
+    with contextlib.suppress(OSError):
+        if mark.read_text() == key and (own_database() is None or own_database().is_file()):
+            return
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True)
+    mark.write_text(key)
+
+
+def forget_schedulers() -> None:
+    """Tell the database that schedulers of earlier starts are gone, so that their tasks are taken up at once.
+
+    Without this, the new scheduler waits half a minute for a sign of life of the old one.
+    """
+    path = own_database()
+    if path is not None:
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as database, database:
+            database.execute("UPDATE job SET state = 'failed' WHERE state = 'running' AND job_type = 'SchedulerJob'")
+
+
+def config() -> str:
+    """Give the text of airflow.cfg, which dsflow writes."""
+    with contextlib.suppress(OSError):
+        return (HOME / "airflow.cfg").read_text()
+    return ""
+
+
+def own_database() -> Path | None:
+    """Give the SQLite database, or None where another one is configured."""
+    return None if "\nsql_alchemy_conn" in config() else HOME / "airflow.db"
+
+
+def stop(running: dict[str, subprocess.Popen]) -> None:
+    """End all parts, the scheduler and its tasks at once: their jobs go on, and the next start takes them up."""
+    import psutil
+
+    for part, process in running.items():
+        with contextlib.suppress(psutil.Error):
+            below = psutil.Process(process.pid).children(recursive=True)
+            if part == "scheduler":
+                for each in (psutil.Process(process.pid), *below):
+                    with contextlib.suppress(psutil.Error):
+                        each.kill()
+            else:
+                process.terminate()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for process in running.values():
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Runs over HTTP: `dsflow serve`, and the client that programs without dsflow's libraries use."""
