@@ -33,7 +33,7 @@ OWNERS = {
     "click": {"cli", "commands"},
     "cronsim": {"schedule"},
     "docker": {"containers.engine"},
-    "duckdb": {"engines.duckdb", "engines.inference"},
+    "duckdb": {"engines.duckdb", "engines.inference", "engines.locked"},
     "fsspec": {"sources.download"},
     "requests": {"sources.web"},
     "ipykernel": {"forked_kernel"},
@@ -45,11 +45,11 @@ OWNERS = {
     "nbformat": {"kinds.notebook"},
     "papermill": {"kinds.notebook"},
     "pyarrow": {"engines.duckdb"},
-    "pydantic": {"specs.load", "specs.errors", "specs.legacy", "specs.models"},
+    "pydantic": {"specs.load", "specs.errors", "specs.legacy", "specs.models", "specs.testfile"},
     "pygments": {"highlighting"},
     "rich": {"board", "console", "screen"},
     "sqlalchemy": {"history"},
-    "sqlglot": {"queries"},
+    "sqlglot": {"conditions", "queries", "sqltrees"},
     "yaml": {"specs.yaml"},
 }
 
