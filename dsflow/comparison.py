@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsflow.engines.duckdb import DuckDB, identifier, open_engine
+from dsflow.engines.duckdb import DuckDB, open_engine
+from dsflow.engines.literals import identifier
 from dsflow.errors import UsageError, did_you_mean
 from dsflow.model import Column
 from dsflow.outputs import schema_changes

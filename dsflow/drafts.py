@@ -14,7 +14,7 @@ from typing import Any
 from dsflow import parameters, partitions
 from dsflow.errors import UsageError
 from dsflow.fingerprints import Identity
-from dsflow.lineage import declared_mention, named_in_sql
+from dsflow.lineage import declared_mention, named_in_sql, referenced
 from dsflow.macros import template_names
 from dsflow.masking import is_secret
 from dsflow.model import Grain
@@ -47,6 +47,13 @@ class Recipe:
         names = [name for name, spec in self.job.inputs.items() if spec.path is None]
         reads = [self.settle(declared_mention(self.job, name, f"{self.spec_where}: inputs.{name}")) for name in names]
         return {read.name: read for read in reads if read is not None}
+
+    @functools.cached_property
+    def referenced(self) -> dict[str, Read]:
+        """The tables in which expectations look up values."""
+        found = referenced(self.job, self.spec_where)
+        reads = {table: self.settle(mention) for table, mention in found.items()}
+        return {table: read for table, read in reads.items() if read is not None}
 
     def undeclared(self, code: str) -> tuple[Read, ...]:
         """Give what a rendered query names and the spec does not; it is parsed once where dates change nothing."""

@@ -13,7 +13,7 @@ from dsflow.masking import is_secret
 from dsflow.model import Fingerprint
 from dsflow.normalised import code_hash
 from dsflow.parameters import RUN_NAMES
-from dsflow.specs.load import JobSpec
+from dsflow.specs.load import ExpectationSpec, JobSpec
 
 # Of a spec, what can change the rows. Where, when and how long a job runs is not among it, nor what people read.
 _MATTERS = ("kind", "grain", "inputs", "output", "task_specs", "positional")
@@ -42,9 +42,15 @@ def identity_of(folder: Path, job: JobSpec, main: str, engine: str) -> Identity:
     """
     code = code_hash(folder, main if job.kind == "notebook" else None, "duckdb")
     spec = job.model_dump(mode="json", include=set(_MATTERS), exclude={"output": {"keys"}}, exclude_defaults=True)
-    checks = [[check.constraint, check.action or job.expectation_action] for check in job.expectations]
+    checks = [_check(check, check.action or job.expectation_action) for check in job.expectations]
     more = {"main": main, "engine": engine, "expectations": checks, "environment": sorted(job.run.environment)}
     return Identity(code=code[:_LENGTH], spec=_hash({**spec, **more, "requirements": sorted(job.run.requirements)}))
+
+
+def _check(check: ExpectationSpec, action: str) -> list[Any]:
+    """Give what can change the rows of an expectation: not its name, nor how loudly it is told."""
+    more = check.model_dump(mode="json", exclude={"name", "constraint", "action", "severity"}, exclude_none=True)
+    return [check.constraint, action, *([more] if more else [])]
 
 
 def fingerprint(identity: Identity, values: Mapping[str, Any], date: str) -> Fingerprint:

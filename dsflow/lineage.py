@@ -84,6 +84,25 @@ def _declared(job: JobSpec, where: str) -> Iterator[Mention]:
             yield from _partition_at(spec.path, f"{name} (path)", place, {"ds"})
             continue
         yield declared_mention(job, name, place)
+    yield from referenced(job, where).values()
+
+
+def referenced(job: JobSpec, where: str) -> dict[str, Mention]:
+    """Give the mentions of other tables in which expectations look up values, by table.
+
+    Args:
+        job: The job.
+        where: How messages call its spec.
+    """
+    own = job.output.table if job.output else None
+    found = [
+        (check.references.table, f"{where}: expectations[{index}].references")
+        for index, check in enumerate(job.expectations)
+        if check.references is not None and check.references.table != own
+    ]
+    return {
+        table: Mention(name=f"references {table}", store="table", dataset=table, where=place) for table, place in found
+    }
 
 
 def declared_mention(job: JobSpec, name: str, where: str) -> Mention:

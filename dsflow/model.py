@@ -6,23 +6,24 @@ back with `to_json` and `from_json`; `PROTOCOL` changes when an old run folder c
 
 from __future__ import annotations
 
-import dataclasses
 import enum
-import functools
-import json
-import types
-import typing
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
+
+from dsflow import frozen
 
 PROTOCOL = 1
 # A line of the shim that begins with this is an event for the host as JSON, not part of the log.
 EVENT_PREFIX = "\x1e"
+# What a job's code expects of its output is in this file of the run folder while it runs.
+EXPECTED = "expectations.jsonl"
+# What is dropped from table NAME is in the table NAME with this behind it.
+QUARANTINE = "__quarantine"
 
 Grain = Literal["hour", "day", "week", "month"]
 Action = Literal["allow", "drop", "fail"]
-T = TypeVar("T")
+Severity = Literal["info", "warn", "error"]
+Verdict = Literal["passed", "tolerated", "allowed", "dropped", "failed"]
 
 
 class Status(enum.StrEnum):
@@ -65,12 +66,32 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What a table's columns must be: these and no others, of these types, and whether they may change."""
+
+    columns: tuple[str, ...] = ()
+    types: dict[str, str] = field(default_factory=dict)
+    on_change: Literal["allow", "fail"] = "allow"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """A SQL condition that every row of the output must meet."""
+    """What must be true of an output: a condition on every row, on the partition as a whole, or on its columns.
+
+    `constraint` is SQL in the dialect of DuckDB, whatever the engine; with aggregates it is about the whole partition.
+    Where there is a `shape`, it says that in words. `sources` are the tables that the constraint names, beside the one
+    that is checked. Violations up to `max_failures`, or that share of the rows, change nothing; None is 0 for `fail`
+    and `allow`, and any number for `drop`.
+    """
 
     name: str
     constraint: str
     action: Action = "fail"
+    severity: Severity = "error"
+    max_failures: int | None = None
+    max_share: float | None = None
+    sources: tuple[Input, ...] = ()
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,13 +208,35 @@ class InputUsed:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """The verdict on one expectation: rows that were checked and rows that broke it."""
+    """The verdict on one expectation: rows that were checked and rows that broke it.
+
+    Of an expectation `per` partition the violations are 1 or 0, and `found` says what was there instead, such as
+    `count(*) = 0`. `limit` is the number of violations that change nothing, None where any number may be dropped.
+    `examples` are some of the rows as text; they are never part of a manifest.
+    """
 
     name: str
     constraint: str
     action: Action
     rows: int
     violations: int
+    severity: Severity = "error"
+    limit: int | None = None
+    per: Literal["row", "partition"] = "row"
+    found: str = ""
+    examples: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """What comes of it; with `failed` nothing is published."""
+        if not self.violations:
+            return "passed"
+        over = self.violations > (self.limit or 0)
+        if self.action == "drop":
+            return "failed" if over and self.limit is not None else "dropped"
+        if not over:
+            return "tolerated"
+        return "failed" if self.action == "fail" else "allowed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,9 +272,13 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A partition that a run replaced: its manifest and how its schema differs from the previous partition's."""
+    """A partition that a run replaced: its manifest and how its schema differs from the previous partition's.
+
+    `quarantined` is the number of rows that were set aside, in the partition of the same ds of the quarantine.
+    """
 
     manifest: Manifest
+    quarantined: int = 0
     schema_changes: tuple[str, ...] = ()
     previous_ds: str | None = None
 
@@ -315,71 +362,4 @@ def run_folder(job: str, ds: str, run_id: str) -> str:
 Event = RunStarted | LogLine | Progress | RunFinished | Notice
 
 
-def to_json(value: Any, *, in_one_line: bool = False) -> str:
-    """Give a dataclass of this module as JSON text with its keys in the order of declaration, each in its own line."""
-    if in_one_line:
-        return _encode(value)
-    # Lines for what is deeper inside too would make it many times slower.
-    lines = (f"  {_encode(key)}: {_encode(item)}" for key, item in _fields_of(value).items())
-    return "{\n" + ",\n".join(lines) + "\n}"
-
-
-def _fields_of(value: Any) -> Any:
-    if not dataclasses.is_dataclass(type(value)):
-        return str(value)
-    return {name: getattr(value, name) for name in _hints(type(value))}  # type: ignore[arg-type]
-
-
-_encode = json.JSONEncoder(ensure_ascii=False, default=_fields_of).encode
-
-
-def from_json(cls: type[T], text: str) -> T:
-    """Build a `cls` from `to_json` text; keys that `cls` does not know are ignored.
-
-    Raises:
-        ValueError: the text is not JSON, or a required key is missing.
-    """
-    return from_dict(cls, json.loads(text))
-
-
-def from_dict(cls: type[T], data: Any) -> T:
-    """Build a `cls` from plain dicts and lists, as `from_json` does."""
-    if not isinstance(data, dict):
-        raise ValueError(f"expected an object for {cls.__name__}, got {type(data).__name__}")
-    hints = _hints(cls)  # type: ignore[arg-type]
-    try:
-        return cls(**{key: _builder(hints[key])(value) for key, value in data.items() if key in hints})
-    except TypeError as error:
-        raise ValueError(f"{cls.__name__}: {error}") from error
-
-
-@functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
-    """Give the types of a dataclass's fields; working them out takes longer than using them."""
-    hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
-
-
-@functools.cache
-def _builder(hint: Any) -> Callable[[Any], Any]:
-    """Give what turns plain data into a value of a field's type."""
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        some = _builder(next(arg for arg in typing.get_args(hint) if arg is not type(None)))
-        return lambda value: None if value is None else some(value)
-    if origin is tuple:
-        item = _builder(typing.get_args(hint)[0])
-        return lambda value: tuple(map(item, value))
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return functools.partial(from_dict, hint)
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return hint
-    if hint in (str, int, float, bool):
-        return functools.partial(_plain, hint, (int, float) if hint is float else hint)
-    return lambda value: value
-
-
-def _plain(hint: type, allowed: Any, value: Any) -> Any:
-    if not isinstance(value, allowed):
-        raise ValueError(f"expected {hint.__name__}, got {value!r:.60}")
-    return value
+to_json, from_json, from_dict = frozen.to_json, frozen.from_json, frozen.from_dict

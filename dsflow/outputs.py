@@ -5,15 +5,30 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dsflow import quality
 from dsflow.engines.contract import Engine, Preview
 from dsflow.engines.registry import open_engine, prepare
 from dsflow.errors import JobFailed
-from dsflow.model import Check, Column, File, InputUsed, Manifest, Output, Published, Task
+from dsflow.inputs import partitions_of, used
+from dsflow.model import (
+    QUARANTINE,
+    Check,
+    Column,
+    Expectation,
+    File,
+    InputUsed,
+    Manifest,
+    Output,
+    Published,
+    Task,
+)
+from dsflow.quality import Subject
+from dsflow.shortforms import PREVIOUS
 from dsflow.store.datastore import Datastore, Partition
 from dsflow.store.publishing import Staging, content_hash, describe
 
@@ -31,20 +46,32 @@ def load(task: Task) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Examined:
-    """What is staged for a table and fit to be published."""
+    """What is staged for a table and fit to be published.
+
+    Attributes:
+        files: Its files.
+        columns: Its columns.
+        checks: The verdicts on its expectations.
+        preview: Its first rows.
+        inputs: The partitions in which expectations looked up values.
+        aside: The partition of its quarantine, where one is published with it.
+    """
 
     files: tuple[File, ...]
     columns: tuple[Column, ...]
     checks: tuple[Check, ...]
     preview: Preview
+    inputs: tuple[InputUsed, ...] = ()
+    aside: Manifest | None = None
 
 
-def examine(task: Task, folder: Path, engine: Engine) -> Examined:
-    """Name, count, check and describe what a job staged for a table; rows that are to be dropped are dropped.
+def examine(task: Task, staging: Staging, datastore: Datastore, engine: Engine) -> Examined:
+    """Name, count, check and describe what a job staged for a table; rows that are to be dropped are set aside.
 
     Args:
         task: The task.
-        folder: Its staging folder.
+        staging: What it staged.
+        datastore: Where it will be published, and what it is compared with.
         engine: A session to do it with.
 
     Raises:
@@ -52,27 +79,103 @@ def examine(task: Task, folder: Path, engine: Engine) -> Examined:
         ExpectationFailed: staged rows broke an expectation.
     """
     assert task.output is not None
-    staged = _table_files(folder, task.run_id, task.output.name)
-    inspection = engine.inspect(staged)
-    checks = quality.judge(engine, staged, task.expectations)
-    files = quality.drop(engine, staged, checks, folder, task.run_id)
-    if files != staged or any(check.action == "drop" and check.violations for check in checks):
+    folder = staging.folder
+    files = _table_files(folder, task.run_id, task.output.name)
+    inspection = engine.inspect(files)
+    sources, inputs = _sources(task.expectations, datastore)
+    previous = _previous(datastore, task.output)
+    subject = Subject(
+        table=task.output.name,
+        files=files,
+        columns=inspection.columns,
+        sources=sources,
+        previous=previous.manifest.columns if previous and previous.manifest else None,
+        engine=task.engine,
+    )
+    checks = quality.judge(engine, subject, task.expectations) if task.expectations else ()
+    aside = None
+    if any(check.verdict == "dropped" for check in checks):
+        quality.refuse([check for check in checks if check.per == "row"])
+        files, aside = _set_aside(task, staging, engine, subject, checks)
         inspection = engine.inspect(files)
+        left = dataclasses.replace(subject, files=files)
+        checks = quality.judge_rest(engine, left, task.expectations, checks)
+    elif datastore.target("table", task.output.name + QUARANTINE, task.output.ds).is_dir():
+        # What an earlier run dropped is no longer true.
+        aside = _quarantine(task, staging, engine, partial(quality.nothing_dropped, engine, subject))
+    quality.refuse(checks)
     counted = {file.name: rows for file, rows in zip(files, inspection.rows, strict=True)}
     return Examined(
         files=tuple(dataclasses.replace(file, rows=counted[file.name]) for file in describe(folder)),
         columns=inspection.columns,
         checks=checks,
         preview=engine.preview(files, _PREVIEW_ROWS),
+        inputs=inputs,
+        aside=aside,
     )
+
+
+def _set_aside(
+    task: Task, staging: Staging, engine: Engine, subject: Subject, checks: Sequence[Check]
+) -> tuple[list[Path], Manifest]:
+    """Leave out of the staged files the rows that are dropped; give the files of the others and the quarantine."""
+    kept = staging.folder / f"{task.run_id}-part-kept.parquet"
+    aside = _quarantine(
+        task, staging, engine, partial(quality.separate, engine, subject, task.expectations, checks, kept)
+    )
+    for file in subject.files:
+        file.unlink()
+    return [kept.rename(staging.folder / f"{task.run_id}-part-0.parquet")], aside
+
+
+def _quarantine(task: Task, staging: Staging, engine: Engine, write: Callable[[Path], None]) -> Manifest:
+    """Stage the partition of a quarantine and describe it.
+
+    Args:
+        task: The task.
+        staging: Its staging.
+        engine: A session to count with.
+        write: Writes the rows into a file.
+    """
+    assert task.output is not None
+    output = dataclasses.replace(task.output, name=task.output.name + QUARANTINE)
+    folder = staging.aside(output)
+    file = folder / f"{task.run_id}-part-0.parquet"
+    write(file)
+    inspection = engine.inspect([file])
+    files = tuple(dataclasses.replace(one, rows=inspection.rows[0]) for one in describe(folder))
+    return dataclasses.replace(_manifest(task, output, files, ()), columns=inspection.columns, fingerprint=None)
+
+
+def _sources(
+    expectations: Sequence[Expectation], datastore: Datastore
+) -> tuple[dict[str, Sequence[Path]], tuple[InputUsed, ...]]:
+    """Give the files of the tables that expectations name, and the partitions that were used.
+
+    What came before a partition is nothing that the partition is made from.
+    """
+    files: dict[str, Sequence[Path]] = {}
+    inputs: dict[InputUsed, None] = {}
+    for source in {source.name: source for one in expectations for source in one.sources}.values():
+        if source.name.endswith(PREVIOUS):
+            found = datastore.newest("table", source.target, source.as_of)
+            if found and found.files and (found.manifest is None or found.manifest.rows):
+                files[source.name] = found.files
+            continue
+        partitions = partitions_of(source, datastore)
+        files[source.name] = [file for partition in partitions for file in partition.files]
+        if not files[source.name]:
+            raise JobFailed(f"table {source.target}, in which an expectation looks up values, has no files")
+        inputs |= dict.fromkeys(used(source, partitions))
+    return files, tuple(inputs)
 
 
 def publish(
     task: Task, staging: Staging, datastore: Datastore, inputs: Sequence[InputUsed], examined: Examined | None = None
-) -> tuple[Published, Preview | None]:
+) -> tuple[Published, Preview | None, tuple[Check, ...]]:
     """Check what a job staged, unless that is done, and swap it into place.
 
-    Gives the published partition and, for a table, its first rows.
+    Gives the published partition and, for a table, its first rows and the verdicts with their examples.
 
     Raises:
         JobFailed: nothing was staged, or files that do not belong into a table.
@@ -86,21 +189,58 @@ def publish(
         if not manifest.files:
             raise JobFailed(f"the job wrote no file for raw/{output.name}", "Write into the folder given as sink.")
         staging.publish(manifest)
-        return Published(manifest=manifest), None
+        return Published(manifest=manifest), None, ()
     if examined is None:
         engine = open_engine(task.engine, threads=task.limits.cpus, memory=task.limits.memory)
         try:
-            examined = examine(task, staging.folder, engine)
+            examined = examine(task, staging, datastore, engine)
         finally:
             engine.close()
-    manifest = _manifest(task, output, examined.files, inputs)
-    manifest = dataclasses.replace(manifest, columns=examined.columns, checks=examined.checks)
+    manifest = _manifest(task, output, examined.files, [*inputs, *examined.inputs])
+    # A manifest outlives the rows; examples of them would stay in it.
+    checks = tuple(dataclasses.replace(check, examples=()) for check in examined.checks)
+    manifest = dataclasses.replace(manifest, columns=examined.columns, checks=checks)
     previous = _previous(datastore, output)
-    staging.publish(manifest)
+    staging.publish(manifest, examined.aside)
     old = previous.manifest if previous else None
     changes = schema_changes(old.columns, manifest.columns) if old else ()
-    published = Published(manifest=manifest, schema_changes=changes, previous_ds=old.ds if old else None)
-    return published, examined.preview
+    published = Published(
+        manifest=manifest,
+        schema_changes=changes,
+        previous_ds=old.ds if old else None,
+        quarantined=(examined.aside.rows or 0) if examined.aside else 0,
+    )
+    return published, examined.preview, examined.checks
+
+
+def review(
+    expectations: Sequence[Expectation], partition: Partition, datastore: Datastore, engine: Engine, words: str
+) -> tuple[Check, ...]:
+    """Give the verdict on each expectation over what is published, as if it were staged now.
+
+    Args:
+        expectations: What is expected of the table.
+        partition: A partition of it.
+        datastore: What it is compared with.
+        engine: A session to do it with.
+        words: The engine whose words the types of the partition's columns are in.
+
+    Raises:
+        JobFailed: an expectation does not fit the columns, or what it looks at is not there.
+    """
+    sources, _ = _sources(expectations, datastore)
+    manifest = partition.manifest
+    previous = _previous(datastore, Output(store="table", name=partition.name, ds=partition.ds))
+    before = previous.manifest if previous and previous.ds < partition.ds else None
+    subject = Subject(
+        table=partition.name,
+        files=partition.files,
+        columns=manifest.columns if manifest else engine.inspect(partition.files).columns,
+        sources=sources,
+        previous=before.columns if before else None,
+        engine=words,
+    )
+    return quality.judge(engine, subject, expectations)
 
 
 def _table_files(folder: Path, run_id: str, table: str) -> list[Path]:

@@ -21,14 +21,15 @@ def memory_bytes(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """Give the seconds of a length of time such as `90s`, `30m`, `1h30m` or `90`.
+    """Give the seconds of a length of time such as `90s`, `30m`, `1h30m`, `2d` or `90`.
 
     Raises:
         ValueError: it is no such length of time.
     """
-    match = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s?)?", text.strip().lower(), re.ASCII)
-    hours, minutes, rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
-    total = 3600 * hours + 60 * minutes + rest
+    pattern = r"(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s?)?"
+    match = re.fullmatch(pattern, text.strip().lower(), re.ASCII)
+    days, hours, minutes, rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0, 0)
+    total = 86_400 * days + 3600 * hours + 60 * minutes + rest
     if not total:
         raise ValueError(f"{text[:40]!r} is not a length of time; write it like 90s, 30m or 2h")
     return float(total)

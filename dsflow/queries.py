@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import TYPE_CHECKING
 
 from dsflow.errors import UsageError
+from dsflow.sqltrees import parsed
 
 if TYPE_CHECKING:
     from sqlglot import exp
-    from sqlglot.errors import ParseError
 
 _FILE = re.compile(r"[/*?]|\.(csv|tsv|json|jsonl|ndjson|parquet|txt)(\.\w+)?$", re.IGNORECASE)
 
@@ -33,7 +32,7 @@ def sources_of(sql: str, dialect: str, where: str = "query") -> tuple[str, ...]:
 
     found: dict[str, str] = {}
     made: set[str] = set()
-    for statement in _parsed(sql, dialect, where):
+    for statement in parsed(sql, dialect, where):
         if isinstance(statement, exp.Create) and (target := statement.find(exp.Table)):
             made.add(target.name.casefold())
         for table in statement.find_all(exp.Table, bfs=False):
@@ -43,51 +42,22 @@ def sources_of(sql: str, dialect: str, where: str = "query") -> tuple[str, ...]:
     return tuple(found.values())
 
 
-def check_condition(sql: str, dialect: str, where: str) -> None:
-    """Check that a text is one SQL expression.
-
-    Raises:
-        UsageError: it is not.
-    """
-    from sqlglot import exp
-
-    if len(_parsed(sql, dialect, where, into=exp.Condition)) != 1:
-        raise UsageError(f"{where}: expected one SQL condition, such as `rain >= 0`")
+def is_ordered(sql: str, dialect: str) -> bool:
+    """Say whether the rows of a query come in an order that it names itself."""
+    try:
+        statements = parsed(sql, dialect, "query")
+    except UsageError:
+        return False
+    return bool(statements) and statements[-1].args.get("order") is not None
 
 
 def canonical(sql: str, dialect: str) -> str | None:
     """Give a query's tree as text, without comments and formatting, or None where it cannot be parsed."""
     try:
-        statements = _parsed(sql, dialect, "query")
+        statements = parsed(sql, dialect, "query")
         return ";\n".join(statement.sql(dialect, comments=False) for statement in statements)
     except (UsageError, ValueError, RecursionError):
         return None
-
-
-def _parsed(sql: str, dialect: str, where: str, into: type[exp.Expr] | None = None) -> list[exp.Expr]:
-    from sqlglot.dialects.dialect import Dialect
-    from sqlglot.errors import ErrorLevel, ParseError, TokenError
-
-    # It logs what it does not know and goes on; the engine has the last word on such statements.
-    logging.getLogger("sqlglot").setLevel(logging.ERROR)
-    try:
-        known = Dialect.get_or_raise(dialect)
-        parser, tokens = known.parser(error_level=ErrorLevel.IMMEDIATE), known.tokenize(sql)
-        statements = parser.parse_into(into, tokens, sql) if into else parser.parse(tokens, sql)
-    except ParseError as error:
-        raise UsageError(f"{where}: {_problem(error)}") from None
-    except TokenError:
-        raise UsageError(f"{where}: not valid SQL: a quote or a comment is not closed") from None
-    except (RecursionError, MemoryError):
-        raise UsageError(f"{where}: nested too deeply for SQL") from None
-    return [statement for statement in statements if statement is not None]
-
-
-def _problem(error: ParseError) -> str:
-    details = error.errors[0] if error.errors else {}
-    place = f"line {details['line']}, column {details['col']}: " if details.get("line") else ""
-    near = str(details.get("highlight") or "")[:40]
-    return f"{place}not valid SQL" + (f" near {near!r}" if near else ": it ends too early")
 
 
 def _name(table: exp.Table) -> str:

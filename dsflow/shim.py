@@ -28,10 +28,11 @@ from dsflow.inputs import FETCHED
 from dsflow.kinds.contract import Kind, Work
 from dsflow.kinds.registry import kind_of
 from dsflow.masking import Masker
-from dsflow.model import EVENT_PREFIX, PROTOCOL, Check, Failure, InputUsed, Outcome, Published, Status, Task
+from dsflow.model import EVENT_PREFIX, PROTOCOL, QUARANTINE, Check, Failure, InputUsed, Outcome, Published, Status, Task
 from dsflow.outputs import Examined
 from dsflow.quantities import show_bytes, show_count
 from dsflow.site import Site
+from dsflow.store.datastore import Datastore
 from dsflow.store.publishing import Staging
 from dsflow.supervision import Stop, Supervisor
 
@@ -76,9 +77,9 @@ class _Record:
     body: str = ""
     examined: Examined | None = None
 
-    def examine(self, task: Task, folder: Path, engine: Engine) -> None:
+    def examine(self, task: Task, staging: Staging, store: Datastore, engine: Engine) -> None:
         """Check what is staged for a table, on behalf of a kind that has a session of the engine."""
-        self.examined = outputs.examine(task, folder, engine)
+        self.examined = outputs.examine(task, staging, store, engine)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -154,7 +155,7 @@ def _attempt(site: Site, log: _Log, supervisor: Supervisor, record: _Record) -> 
         with supervisor.signals(), _staging(site) as staging:
             work = site.work(staging.folder if staging else None, log, supervisor.watch)
             if staging is not None and task.output is not None and task.output.store == "table":
-                examine = functools.partial(record.examine, task, staging.folder)
+                examine = functools.partial(record.examine, task, staging, site.store)
                 work = dataclasses.replace(work, examine=examine)
             record.inputs = site.declared_inputs()
             try:
@@ -200,14 +201,18 @@ def _publish(site: Site, staging: Staging | None, record: _Record, log: _Log) ->
         return
     from dsflow import page
 
-    published, preview = outputs.publish(site.task, staging, site.store, record.inputs, record.examined)
+    task = dataclasses.replace(site.task, expectations=site.expectations())
+    published, preview, record.checks = outputs.publish(task, staging, site.store, record.inputs, record.examined)
     record.outputs.append(published)
-    record.checks = published.manifest.checks
+    record.inputs += [entry for entry in published.manifest.inputs if entry not in record.inputs]
     if preview is not None:
         record.body = page.preview_table(preview.columns, preview.rows)
     manifest = published.manifest
     rows = "" if manifest.rows is None else f"{show_count(manifest.rows, 'row')}, "
     log.say(f"published {manifest.store} {manifest.name} ds={manifest.ds}: {rows}{show_bytes(manifest.bytes)}")
+    if published.quarantined:
+        dropped = show_count(published.quarantined, "row")
+        log.say(f"put {dropped} into table {manifest.name}{QUARANTINE} ds={manifest.ds}")
 
 
 def _body(kind: Kind, work: Work) -> str:
@@ -244,8 +249,13 @@ def _outcome(
         failure=failure,
         inputs=tuple(record.inputs),
         outputs=tuple(record.outputs),
-        checks=record.checks,
+        checks=tuple(_masked(check, mask) for check in record.checks),
     )
+
+
+def _masked(check: Check, mask: Masker) -> Check:
+    examples = tuple(mask(row) for row in check.examples)
+    return dataclasses.replace(check, constraint=mask(check.constraint), found=mask(check.found), examples=examples)
 
 
 def _leave(run_folder: Path, task: Task, outcome: Outcome, body: str) -> None:

@@ -16,7 +16,7 @@ from dsflow import model
 from dsflow.inputs import local, location, partitions_of, stamp, used
 from dsflow.kinds.contract import Work
 from dsflow.masking import Masker
-from dsflow.model import InputUsed, Task
+from dsflow.model import EXPECTED, Expectation, InputUsed, Task
 from dsflow.store.datastore import Datastore, Partition
 
 
@@ -86,6 +86,15 @@ class Site:
             with contextlib.suppress(ValueError):
                 entries[self._stamped(model.from_json(InputUsed, line))] = None
         return [entry for entry in entries if entry not in known]
+
+    def expectations(self) -> tuple[Expectation, ...]:
+        """Give what is expected of the output, by the spec and then by the job's code (`job.expect`)."""
+        path = self.run_folder / EXPECTED
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        # A cell that was run twice says the same twice.
+        own = dict.fromkeys(lines)
+        return (*self.task.expectations, *(model.from_json(Expectation, line) for line in own))
 
     def _stamped(self, entry: InputUsed) -> InputUsed:
         if entry.kind != "path":

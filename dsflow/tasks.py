@@ -31,6 +31,7 @@ from dsflow.notebooks import parameters_cell
 from dsflow.pipeline import Pipeline
 from dsflow.quantities import memory_bytes, seconds
 from dsflow.reads import Read
+from dsflow.shortforms import PREVIOUS, Setting, expectation
 from dsflow.specs.legacy import Place, place_of
 from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job, load_workspace
 from dsflow.specs.yaml import read_text
@@ -171,7 +172,7 @@ def _blank(draft: Draft, settings: WorkspaceSpec) -> Task:
         task_specs=draft.task_specs,
         legacy=job.legacy,
         engine=job.engine or settings.engine,
-        expectations=_expectations(job),
+        expectations=_expectations(draft),
         port=settings.ports.get("dash", usual_port) if usual_port else None,
     )
 
@@ -248,11 +249,28 @@ def _legacy_output(draft: Draft, place: Place, where: str) -> Output:
     return Output(store=place.store, name=check_name(place.name, where), ds=place.ds)
 
 
-def _expectations(job: JobSpec) -> tuple[Expectation, ...]:
-    return tuple(
-        Expectation(name=e.name, constraint=e.constraint, action=e.action or job.expectation_action)
-        for e in job.expectations
-    )
+def _expectations(draft: Draft) -> tuple[Expectation, ...]:
+    job, recipe = draft.job, draft.recipe
+    if job.output is None or job.output.table is None:
+        return ()
+    table = job.output.table
+
+    def source(name: str) -> Input:
+        return replace(_from_datastore(draft, recipe.referenced[name]), name=name)
+
+    def previous() -> Input:
+        before = partitions.shift(draft.ds, -1, job.grain)
+        return Input(name=f"{table}{PREVIOUS}", kind="table", target=table, as_of=before)
+
+    setting = Setting(table=table, end=draft.moment["end"], previous=previous, source=source)
+    found = []
+    for index, spec in enumerate(job.expectations):
+        given = spec.model_dump(by_alias=True, exclude_none=True)
+        if spec.constraint is not None:
+            where = f"{recipe.spec_where}: expectations[{index}].constraint"
+            given["constraint"] = render_text(spec.constraint, draft.names, where)
+        found.append(expectation(given, spec.action or job.expectation_action, setting))
+    return tuple(found)
 
 
 def _limits(job: JobSpec, inputs: Sequence[Input]) -> Limits:

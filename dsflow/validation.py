@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from dsflow import partitions, pipeline
-from dsflow.errors import UsageError
+from dsflow import partitions, pipeline, quality
+from dsflow.conditions import condition_of
+from dsflow.engines.registry import open_engine
+from dsflow.errors import DsflowError, JobFailed, UsageError
 from dsflow.jobfiles import main_file
+from dsflow.model import Column, Expectation, Task
 from dsflow.notebooks import parse
-from dsflow.queries import check_condition
 from dsflow.specs.load import (
     JobSpec,
     SpecError,
@@ -20,7 +22,9 @@ from dsflow.specs.load import (
     load_template,
     load_workspace,
 )
+from dsflow.specs.testfile import load_test
 from dsflow.specs.yaml import read_text
+from dsflow.store.datastore import Datastore, Partition
 from dsflow.tasks import Maker
 from dsflow.workspace import JOB_SPECS, SERVICE_SPECS, TEMPLATE_SPECS, Workspace
 
@@ -49,6 +53,7 @@ def mistakes_in(workspace: Workspace, names: Iterable[str], *, whole: bool) -> l
     maker = Maker(workspace, settings)
     for name in names:
         found += _mistakes_of_job(workspace, name, maker)
+        found += _mistakes_of_tests(workspace, name)
     if whole:
         found += _tried("", partial(pipeline.load, workspace, settings))
     first: dict[str, Mistake] = {}
@@ -62,12 +67,26 @@ def _mistakes_of_job(workspace: Workspace, name: str, maker: Maker) -> list[Mist
     specs: list[JobSpec] = []
     found += _tried(name, lambda: specs.append(load_job(workspace, name)))
     for job in specs:
-        found += _tried(name, partial(_make_sample, maker, job))
+        tasks: list[Task] = []
+        found += _tried(name, lambda job=job, tasks=tasks: tasks.append(_sample(maker, job)))  # type: ignore[misc]
         found += _tried(name, partial(_check_code, workspace, job))
         where = f"{workspace.shown(workspace.jobs / name / JOB_SPECS)}: expectations"
-        for expectation in job.expectations:
-            place = f"{where}: {expectation.name!r}"
-            found += _tried(name, partial(check_condition, expectation.constraint, "duckdb", place))
+        for spec in job.expectations if not tasks else ():
+            # What cannot be filled in is told already.
+            if spec.constraint is not None and "{" not in spec.constraint:
+                found += _tried(name, partial(condition_of, spec.constraint, f"{where}: {spec.name!r}"))
+        for task in tasks:
+            known = _known_table(workspace, task)
+            for expectation in task.expectations:
+                place = f"{where}: {expectation.name!r}"
+                found += _tried(name, partial(_check_expectation, task, expectation, known, place))
+    return found
+
+
+def _mistakes_of_tests(workspace: Workspace, name: str) -> list[Mistake]:
+    found: list[Mistake] = []
+    for path in sorted((workspace.jobs / name / "tests").glob("*.y*ml")):
+        found += _tried(name, partial(load_test, path, workspace.shown(path)))
     return found
 
 
@@ -80,9 +99,42 @@ def _mistakes_of_workspace(workspace: Workspace) -> list[Mistake]:
     return found
 
 
-def _make_sample(maker: Maker, job: JobSpec) -> None:
+def _sample(maker: Maker, job: JobSpec) -> Task:
     """Make a task for today; where a '0.1' job takes parameters without defaults, a date is as good as anything."""
-    maker.task(job, None, {}, [partitions.resolve("today", job.grain)] * len(job.positional))
+    return maker.task(job, None, {}, [partitions.resolve("today", job.grain)] * len(job.positional))[0]
+
+
+def _known_table(workspace: Workspace, task: Task) -> Partition | None:
+    """Give the newest partition of a task's table that was made with the code as it is: it has the job's columns."""
+    if task.output is None or task.output.store == "raw" or task.fingerprint is None or not task.expectations:
+        return None
+    try:
+        newest = Datastore(workspace.datastore).newest("table", task.output.name)
+    except DsflowError:
+        return None
+    made_with = newest.manifest.fingerprint if newest and newest.manifest else None
+    return newest if made_with and made_with.code == task.fingerprint.code else None
+
+
+def _check_expectation(task: Task, expectation: Expectation, known: Partition | None, where: str) -> None:
+    """Check one expectation as far as the columns are known: from `schema`, or from what is published."""
+    if expectation.shape is not None or task.output is None:
+        return
+    listed = next((one.shape.columns for one in task.expectations if one.shape and one.shape.columns), ())
+    columns = tuple(Column(name=name, type="") for name in listed)
+    if known is not None and known.manifest is not None and not columns:
+        columns = known.manifest.columns
+    quality.understood(expectation, task.output.name, columns or None, where)
+    if known is None or known.manifest is None or task.engine != "duckdb" or expectation.sources:
+        return
+    engine = open_engine(task.engine)
+    subject = quality.Subject(table=task.output.name, files=known.files, columns=known.manifest.columns)
+    try:
+        quality.bind(engine, subject, expectation)
+    except JobFailed as error:
+        raise UsageError(f"{where}: {error.message}", error.hint) from None
+    finally:
+        engine.close()
 
 
 def _check_code(workspace: Workspace, job: JobSpec) -> None:

@@ -28,7 +28,7 @@ def test_anything_else_is_no_amount_of_memory(text: str) -> None:
         memory_bytes(text)
 
 
-@pytest.mark.parametrize("text", ["", "0s", "-1s", "soon", "1d", "30m1h", "9" * 40, "1.5h", "٣s"])
+@pytest.mark.parametrize("text", ["", "0s", "-1s", "soon", "1w", "30m1h", "9" * 40, "1.5h", "٣s"])
 def test_anything_else_is_no_length_of_time(text: str) -> None:
     with pytest.raises(ValueError, match="not a length of time; write it like 90s, 30m or 2h"):
         seconds(text)

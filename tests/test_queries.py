@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dsflow.errors import UsageError
-from dsflow.queries import check_condition, sources_of
+from dsflow.queries import sources_of
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,3 @@ def test_a_mistake_is_a_sentence_with_its_place(sql: str, sentence: str) -> None
     with pytest.raises(UsageError) as caught:
         sources_of(sql, "duckdb", "q.sql")
     assert caught.value.message == sentence
-
-
-@pytest.mark.parametrize("sql", ["rain >= 0", "city IS NOT NULL AND len(city) < 9", "x IN (SELECT y FROM z)"])
-def test_a_condition_is_one_expression(sql: str) -> None:
-    check_condition(sql, "duckdb", "expectation")
-
-
-@pytest.mark.parametrize("sql", ["", "rain >=", "a) OR (b", "a; DROP TABLE b", "SELECT"])
-def test_anything_else_is_no_condition(sql: str) -> None:
-    with pytest.raises(UsageError, match="^expectation: "):
-        check_condition(sql, "duckdb", "expectation")

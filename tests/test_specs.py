@@ -185,9 +185,10 @@ class TestJob:
         assert found == [
             "kind: 'sqll' is not one of notebook, sql, script, dashboard; did you mean 'sql'?",
             "inputs.b.rwa: unknown key; did you mean 'raw'?",
-            "expectations[1].constraint: required key is missing",
             "inputs.a: name exactly one of 'raw', 'table' and 'path'",
             "output: name exactly one of 'table' and 'raw'",
+            "expectations[1]: name exactly one of 'constraint', 'unique', 'not_null', 'accepted_values', 'row_count', "
+            "'freshness', 'references', 'schema'",
             "expectations: 'a' is there twice",
         ]
 

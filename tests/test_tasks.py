@@ -87,8 +87,8 @@ class TestSqlJob:
         assert "city = 'paris' AND day >= '2026-11-18' AND ts >= '2026-11-20T00:00:00'" in found.code
         assert (found.limits.memory, found.limits.cpus, found.limits.timeout) == (2 * 2**30, 2, 1800)
         assert found.expectations == (
-            Expectation(name="a", constraint="x > 0", action="drop"),
-            Expectation(name="b", constraint="x < 9", action="allow"),
+            Expectation(name="a", constraint="x > 0", action="drop", severity="warn"),
+            Expectation(name="b", constraint="x < 9", action="allow", severity="warn"),
         )
 
     def test_it_reads_what_it_declares_and_of_other_tables_its_own_date(self, workspace: Workspace) -> None:

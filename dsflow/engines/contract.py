@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from dsflow.model import Check, Column, Expectation
+from dsflow.model import Column
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +72,22 @@ class Engine(Protocol):
             JobFailed: a file is no Parquet, or the files differ in their columns.
         """
 
-    def check(self, files: Sequence[Path], expectations: Sequence[Expectation]) -> tuple[Check, ...]:
-        """Count, in one pass, the rows that break each expectation; NULL breaks it too.
+    def ask(self, query: str, tables: Mapping[str, Sequence[Path]]) -> list[tuple[Any, ...]]:
+        """Run one SELECT that dsflow made (`dsflow.quality`) over Parquet files, and give its rows.
+
+        Whatever conditions of a user are in it, it reads nothing else, writes nothing and changes nothing. It sees
+        nothing of the rest of the session, and moments are in UTC.
+
+        Args:
+            query: A SELECT in the dialect of DuckDB, whatever the engine: another one translates it.
+            tables: The files behind each name in the query, one or more; all of a name have the same columns.
 
         Raises:
-            JobFailed: a constraint is no valid SQL condition over these columns.
+            JobFailed: it cannot be computed.
         """
 
-    def keep(self, files: Sequence[Path], constraints: Sequence[str], path: Path) -> None:
-        """Write the rows that meet all constraints into one Parquet file."""
+    def extract(self, query: str, tables: Mapping[str, Sequence[Path]], path: Path) -> None:
+        """Write the rows of a SELECT as for `ask` into one Parquet file, with types as in the files it reads."""
 
     def interrupt(self) -> None:
         """Have the statement that another thread executes in this session fail soon; nothing where there is none."""

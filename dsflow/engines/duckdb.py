@@ -13,8 +13,10 @@ from typing import Any
 import duckdb
 
 from dsflow.engines.contract import Inspection, Preview
+from dsflow.engines.literals import files_list, identifier, literal, parquet
+from dsflow.engines.locked import locked
 from dsflow.errors import DsflowError, EnvironmentMissing, Interrupted, JobFailed, OutOfMemory
-from dsflow.model import Check, Column, Expectation
+from dsflow.model import Column
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": False}
 # A database for forks, the process that made it, and whether a session on it is open in this one.
@@ -27,9 +29,13 @@ _READERS = {"parquet": "read_parquet", "csv": "read_csv", "json": "read_json", "
 class DuckDB:
     """One in-memory session; nothing of it is shared with another one."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, *, lent: bool = False) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, *, lent: bool = False, settings: Mapping[str, Any] | None = None
+    ) -> None:
         self.connection = connection
         self._lent = lent
+        self._settings = settings or {}
+        self._asked: duckdb.DuckDBPyConnection | None = None
 
     def read(
         self, files: Sequence[Path | str], format: str, *, with_ds: bool, options: Mapping[str, Any]
@@ -37,16 +43,16 @@ class DuckDB:
         """Give the rows of some files as a lazy relation."""
         if not files:
             raise JobFailed("there is no file to read")
-        arguments = [_list(files)]
+        arguments = [files_list(files)]
         if format != "text":
             arguments.append("union_by_name = true")
             arguments.append(f"hive_partitioning = {'true' if with_ds else 'false'}")
         if with_ds:
             arguments.append("hive_types = {'ds': VARCHAR}")
-        arguments += [f"{_option(name)} = {_literal(value)}" for name, value in options.items()]
+        arguments += [f"{_option(name)} = {literal(value)}" for name, value in options.items()]
         # Folders above the datastore may look like `key=value` too; they are nobody's columns.
         foreign = sorted(_hive_keys(str(files[0])) - {"ds"}) if with_ds else []
-        columns = f"COLUMNS(lambda name: name NOT IN ({', '.join(map(_literal, foreign))}))" if foreign else "*"
+        columns = f"COLUMNS(lambda name: name NOT IN ({', '.join(map(literal, foreign))}))" if foreign else "*"
         with _explained(f"reading {files[0]}" + (f" and {len(files) - 1} more" if len(files) > 1 else "")):
             return self.connection.sql(f"SELECT {columns} FROM {_READERS[format]}({', '.join(arguments)})")
 
@@ -83,7 +89,7 @@ class DuckDB:
         with _explained("computing the rows to write"):
             if "ds" in columns:
                 column = identifier(columns["ds"])
-                other = relation.filter(f"{column}::VARCHAR IS DISTINCT FROM {_literal(ds)}").limit(1).fetchall()
+                other = relation.filter(f"{column}::VARCHAR IS DISTINCT FROM {literal(ds)}").limit(1).fetchall()
                 if other:
                     value = other[0][relation.columns.index(columns["ds"])]
                     raise JobFailed(
@@ -123,8 +129,8 @@ class DuckDB:
         rows = []
         for file in files:
             with _explained(f"reading {file.name}"):
-                relation = self.connection.sql(f"SELECT * FROM {_parquet([file])}")
-                counted = self.connection.execute(f"SELECT num_rows FROM parquet_file_metadata({_list([file])})")
+                relation = self.connection.sql(f"SELECT * FROM {parquet([file])}")
+                counted = self.connection.execute(f"SELECT num_rows FROM parquet_file_metadata({files_list([file])})")
                 rows.append(int(counted.fetchall()[0][0]))
             columns = zip(relation.columns, relation.types, strict=True)
             schemas.append(tuple(Column(name=name, type=str(type_)) for name, type_ in columns))
@@ -134,41 +140,28 @@ class DuckDB:
                 )
         return Inspection(rows=tuple(rows), columns=schemas[0])
 
-    def check(self, files: Sequence[Path], expectations: Sequence[Expectation]) -> tuple[Check, ...]:
-        """Count the rows that break each expectation, in one pass."""
-        counts = "".join(
-            f", count(*) FILTER (WHERE NOT coalesce(({expectation.constraint}\n)::BOOLEAN, false))"
-            for expectation in expectations
-        )
-        query = f"SELECT count(*){counts} FROM {_parquet(files)}"
-        try:
-            row = self.connection.execute(query).fetchall()[0]
-        except duckdb.Error:
-            self._refuse_invalid(files, expectations)
-            with _explained("checking the expectations"):
-                row = self.connection.execute(query).fetchall()[0]
-        return tuple(
-            Check(name=e.name, constraint=e.constraint, action=e.action, rows=row[0], violations=violations)
-            for e, violations in zip(expectations, row[1:], strict=True)
-        )
+    def ask(self, query: str, tables: Mapping[str, Sequence[Path]]) -> list[tuple[Any, ...]]:
+        """Run a SELECT over Parquet files, locked up, and give its rows."""
+        with self._locked(tables) as connection, _explained("checking the rows"):
+            return connection.execute(query).fetchall()
 
-    def _refuse_invalid(self, files: Sequence[Path], expectations: Sequence[Expectation]) -> None:
-        """Say which expectation is no valid condition."""
-        for expectation in expectations:
-            with _explained(f"expectation {expectation.name!r} ({expectation.constraint})"):
-                self.connection.execute(f"SELECT 1 FROM {_parquet(files)} WHERE ({expectation.constraint}\n) LIMIT 0")
+    def extract(self, query: str, tables: Mapping[str, Sequence[Path]], path: Path) -> None:
+        """Write the rows of a SELECT over Parquet files into another one, locked up."""
+        with self._locked(tables, path) as connection, _explained("separating the rows"):
+            connection.sql(query).write_parquet(str(path), compression="zstd")
 
-    def keep(self, files: Sequence[Path], constraints: Sequence[str], path: Path) -> None:
-        """Write the rows that meet all constraints."""
-        condition = " AND ".join(f"coalesce(({constraint}\n)::BOOLEAN, false)" for constraint in constraints)
-        with _explained("leaving out rows that break an expectation"):
-            self.connection.sql(f"SELECT * FROM {_parquet(files)} WHERE {condition}").write_parquet(
-                str(path), compression="zstd"
-            )
+    @contextmanager
+    def _locked(self, tables: Mapping[str, Sequence[Path]], *sinks: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+        with locked(self._settings, tables, sinks) as connection:
+            self._asked = connection
+            try:
+                yield connection
+            finally:
+                self._asked = None
 
     def preview(self, files: Sequence[Path], limit: int) -> Preview:
         """Give the first rows as text."""
-        result = self.connection.execute(f"SELECT * FROM {_parquet(files)} LIMIT {int(limit)}")
+        result = self.connection.execute(f"SELECT * FROM {parquet(files)} LIMIT {int(limit)}")
         columns = tuple(column[0] for column in result.description or ())
         texts = tuple(tuple("NULL" if value is None else str(value) for value in row) for row in result.fetchall())
         return Preview(columns=columns, rows=texts)
@@ -176,6 +169,8 @@ class DuckDB:
     def interrupt(self) -> None:
         """End the statement that another thread executes."""
         self.connection.interrupt()
+        if self._asked is not None:
+            self._asked.interrupt()
 
     def close(self) -> None:
         """End the session."""
@@ -213,7 +208,7 @@ def open_engine(*, threads: float | None = None, memory: int | None = None) -> D
     inherited = _inherited(config)
     connection = inherited or duckdb.connect(config={**_CONFIG, **config})
     connection.execute("SET TimeZone = 'UTC'")
-    return DuckDB(connection, lent=inherited is not None)
+    return DuckDB(connection, lent=inherited is not None, settings=config)
 
 
 def only_reads(query: str) -> bool:
@@ -236,7 +231,6 @@ def _rehearse(session: DuckDB) -> None:
         session.view("t", session.read(files, "parquet", with_ds=True, options={}))
         session.sql("SELECT x, count(*) AS n FROM t GROUP BY x").fetchall()
         session.inspect(files)
-        session.check(files, [Expectation(name="x", constraint="x > 0")])
         session.preview(files, 1)
         session.connection.execute("DROP VIEW t")
     session.close()
@@ -251,7 +245,7 @@ def _inherited(config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection | None:
     connection, _lent = _prepared[1].cursor(), True
     connection.execute("RESET threads")
     for name, value in config.items():
-        connection.execute(f"SET {name} = {_literal(value)}")
+        connection.execute(f"SET {name} = {literal(value)}")
     return connection
 
 
@@ -297,32 +291,6 @@ def _arrow_of_pandas(data: Any) -> Any:
         raise JobFailed(
             f"pandas data that has no column type: {_first_line(error)}", "Give each column one type."
         ) from error
-
-
-def _parquet(files: Sequence[Path]) -> str:
-    return f"read_parquet({_list(files)}, hive_partitioning = false)"
-
-
-def _list(files: Sequence[Path | str]) -> str:
-    # Glob characters in a real name are put in brackets, or DuckDB would look for other files.
-    return "[" + ", ".join(_literal(re.sub(r"([*?\[])", r"[\1]", str(file))) for file in files) + "]"
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_literal, value)) + "]"
-    return "'" + str(value).replace("'", "''") + "'"
-
-
-def identifier(name: str) -> str:
-    """Give a name as SQL has it, whatever characters it holds."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _option(name: str) -> str:

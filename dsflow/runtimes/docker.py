@@ -146,4 +146,3 @@ def _with_package(path: str) -> str:
     ours = str(Path(images.PACKAGE_INSIDE).parent)
     entries = [entry for entry in path.split(":") if entry]
     return ":".join(entries if ours in entries else [*entries, ours])
-

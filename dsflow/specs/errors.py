@@ -91,12 +91,12 @@ def _keys_at(model: type[pydantic.BaseModel], place: Place) -> list[str]:
     current: Any = model
     for part in place:
         current = _inside(current, part)
-    return list(current.model_fields) if _is_model(current) else []
+    return [field.alias or name for name, field in current.model_fields.items()] if _is_model(current) else []
 
 
 def _inside(annotation: Any, part: str | int) -> Any:
     if _is_model(annotation):
-        field = annotation.model_fields.get(str(part))
+        field = next((field for name, field in annotation.model_fields.items() if part in (name, field.alias)), None)
         return _bare(field.annotation) if field is not None else None
     arguments = typing.get_args(annotation)
     is_mapping = typing.get_origin(annotation) is dict

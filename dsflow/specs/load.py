@@ -12,11 +12,14 @@ from typing import Any, Literal, TypeVar
 
 import pydantic
 
+from dsflow import shortforms
 from dsflow.errors import UsageError
 from dsflow.masking import MASK, is_secret
+from dsflow.model import QUARANTINE
 from dsflow.specs import legacy
 from dsflow.specs.errors import Place, sentence, sentences
 from dsflow.specs.models import (
+    ExpectationSpec,
     InputSpec,
     JobFile,
     JobSpec,
@@ -34,6 +37,7 @@ from dsflow.specs.yaml import SpecError, read_mapping, read_text, short
 from dsflow.workspace import JOB_SPECS, SERVICE_SPECS, TEMPLATE_SPECS, Workspace
 
 __all__ = [
+    "ExpectationSpec",
     "JobSpec",
     "Readiness",
     "RunSpec",
@@ -220,19 +224,34 @@ def _checked(model: type[S], data: dict[str, Any], shown: str, more: list[str] |
 def _relations(data: dict[str, Any]) -> list[str]:
     """Find what is wrong between keys of a version 1 job; values of a wrong type are left to pydantic."""
     found: list[str] = []
-    inputs, output, checks = data.get("inputs"), data.get("output"), data.get("expectations")
+    inputs, output = data.get("inputs"), data.get("output")
     for name, source in inputs.items() if isinstance(inputs, dict) else ():
         if isinstance(source, dict):
             found += [_told(("inputs", name), problem) for problem in _input_problems(source)]
     if isinstance(output, dict) and sum(key in output for key in ("table", "raw")) != 1:
         found.append(_told(("output",), "name exactly one of 'table' and 'raw'"))
+    table = output.get("table") if isinstance(output, dict) else None
+    if isinstance(table, str) and table.endswith(QUARANTINE):
+        found.append(_told(("output", "table"), f"names that end in {QUARANTINE} are for rows that were set aside"))
+    checks = data.get("expectations")
     if isinstance(checks, list) and checks:
-        if not (isinstance(output, dict) and "table" in output):
-            found.append(_told(("expectations",), "there is no output table to check"))
-        names = [str(check.get("name")) for check in checks if isinstance(check, dict)]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        found += [_told(("expectations",), f"{name!r} is there twice") for name in twice]
+        found += [] if table else [_told(("expectations",), "there is no output table to check")]
+        found += _expectation_problems(checks, data.get("expectation_action") or "fail")
     return found
+
+
+def _expectation_problems(checks: list[Any], action: Any) -> list[str]:
+    given = [(index, check) for index, check in enumerate(checks) if isinstance(check, dict)]
+    found = [
+        _told(("expectations", index), problem)
+        for index, check in given
+        # A key that does not exist was probably meant to be the one that is missing; that is told already.
+        if not check.keys() - set(ExpectationSpec.model_fields) - {"schema"}
+        for problem in shortforms.problems(check, str(check.get("action") or action))
+    ]
+    names = [shortforms.name_of(check) for _, check in given]
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    return found + [_told(("expectations",), f"{name!r} is there twice") for name in twice]
 
 
 def _input_problems(source: dict[str, Any]) -> list[str]:

@@ -15,10 +15,11 @@ from pydantic_core import PydanticCustomError
 from dsflow.engines.registry import ENGINES
 from dsflow.errors import UsageError, did_you_mean
 from dsflow.kinds.registry import KINDS
-from dsflow.model import Action, Grain
+from dsflow.model import Action, Grain, Severity
 from dsflow.partitions import Standing
 from dsflow.quantities import memory_bytes, seconds
 from dsflow.schedule import check_cron
+from dsflow.shortforms import share_of
 from dsflow.workspace import check_name
 
 Format = Literal["csv", "json", "parquet", "text"]
@@ -100,6 +101,18 @@ def _cron_alone(value: Any) -> Any:
     return {"cron": value} if isinstance(value, str) else value
 
 
+def _alone(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _most_failures(value: Any) -> Any:
+    if isinstance(value, str):
+        share_of(value)
+    elif isinstance(value, bool) or value < 0 or (isinstance(value, float) and value >= 1):
+        raise ValueError(f"{value!r} is neither a number of rows nor a share such as 1% or 0.01")
+    return value
+
+
 def _known(names: Iterable[str]) -> AfterValidator:
     allowed = tuple(names)
 
@@ -126,6 +139,12 @@ VariableName = Annotated[str, _shape(r"[A-Za-z_][A-Za-z0-9_]{0,200}", "the name 
 ParameterText = Annotated[str, _shape(r"[A-Za-z_][A-Za-z0-9_]{0,99}", "a parameter name; use letters, digits and '_'")]
 ParameterName = Annotated[ParameterText, AfterValidator(_free)]
 ParameterValue = Annotated[Any, AfterValidator(_plain)]
+ColumnNames = Annotated[
+    tuple[Line, ...], BeforeValidator(_alone, json_schema_input_type=str | list[str]), Field(min_length=1)
+]
+MostFailures = Annotated[
+    int | float | str, AfterValidator(_most_failures), WithJsonSchema({"type": ["integer", "number", "string"]})
+]
 
 
 class Spec(BaseModel):
@@ -168,12 +187,70 @@ class OutputSpec(Spec):
     )
 
 
-class ExpectationSpec(Spec):
-    """A SQL condition that every row of the output must meet."""
+class AcceptedValuesSpec(Spec):
+    """A column and all the values it may have."""
 
-    name: Line
-    constraint: Annotated[str, Field(min_length=1, max_length=10_000)]
+    column: Line
+    values: Annotated[tuple[ParameterValue, ...], Field(min_length=1)] = Field(
+        description="Texts, numbers, true or false; null where it may be NULL."
+    )
+
+
+class RowCountSpec(Spec):
+    """How many rows a partition may have."""
+
+    min: Annotated[float, Field(ge=0)] | None = Field(default=None, description="At least so many.")
+    max: Annotated[float, Field(ge=0)] | None = Field(default=None, description="At most so many.")
+    against: Literal["previous"] | None = Field(
+        default=None, description="min and max are multiples of the rows of the partition before."
+    )
+
+
+class FreshnessSpec(Spec):
+    """How old the newest row may be when the partition ends."""
+
+    column: Line = Field(description="A date or a moment.")
+    within: Duration = Field(description="Such as 2h or 3d.")
+
+
+class ReferencesSpec(Spec):
+    """A column whose values are all in a column of another table."""
+
+    column: Line
+    table: Annotated[str, _name("table")]
+    to: Line | None = Field(default=None, description="The column of the other table; of the same name if absent.")
+    optional: Flag = Field(default=False, description="The column may be NULL.")
+
+
+class ShapeSpec(Spec):
+    """What the columns of the output must be."""
+
+    columns: tuple[Line, ...] = Field(default=(), description="These and no others, in any order.")
+    types: dict[Line, Line] = Field(default={}, description="Type by column.")
+    on_change: Literal["allow", "fail"] = Field(
+        default="allow", description="What happens when the columns are not those of the partition before."
+    )
+
+
+class ExpectationSpec(Spec):
+    """What must be true of the output: a SQL condition on every row, or one of the short forms."""
+
+    name: Line | None = Field(default=None, description="What it is called; a short form has a name already.")
+    constraint: Annotated[str, Field(min_length=1, max_length=10_000)] | None = Field(
+        default=None, description="A SQL condition over the columns; with aggregates it is about the whole partition."
+    )
+    unique: ColumnNames | None = Field(default=None, description="No two rows have the same values in these columns.")
+    not_null: ColumnNames | None = Field(default=None, description="These columns are never NULL.")
+    accepted_values: AcceptedValuesSpec | None = Field(default=None, description="All values that a column may have.")
+    row_count: RowCountSpec | None = Field(default=None, description="How many rows there may be.")
+    freshness: FreshnessSpec | None = Field(default=None, description="How old the newest row may be.")
+    references: ReferencesSpec | None = Field(default=None, description="Values that are in another table.")
+    shape: ShapeSpec | None = Field(default=None, alias="schema", description="What the columns must be.")
     action: Action | None = Field(default=None, description="What happens to rows that break it.")
+    severity: Severity | None = Field(default=None, description="How loudly that is told.")
+    max_failures: MostFailures | None = Field(
+        default=None, description="So many rows, or such a share of them (1%), may break it without consequence."
+    )
 
 
 class RunSpec(Spec):

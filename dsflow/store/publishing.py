@@ -27,6 +27,7 @@ from dsflow.store.layout import Layout, Store, label
 from dsflow.store.locks import lock
 from dsflow.store.recovery import (
     ALIVE,
+    ASIDE,
     PENDING,
     REMOVING,
     REPLACED,
@@ -109,29 +110,41 @@ class Staging:
             return  # A forked child that leaves the block; everything here is still its parent's.
         self._held.close()
 
-    def publish(self, manifest: Manifest) -> None:
+    def aside(self, output: Output) -> Path:
+        """Give a folder for what is published together with the partition as another one; it is empty at first.
+
+        Raises:
+            UsageError: a link leads out of the datastore.
+        """
+        place = (output.store, output.name, output.ds)
+        self._layout.check_inside(self._layout.target(*place))
+        folder = self._layout.staged(self._run_folder.name, *place)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def publish(self, manifest: Manifest, aside: Manifest | None = None) -> None:
         """Replace the partition with what is in `folder`, which is gone afterwards. Once per run.
 
         Args:
             manifest: What is in `folder`: the files as `describe` gives them, and all that is to be remembered.
+            aside: The same of a partition in the folder that `aside` gave; it is replaced too, or neither is.
 
         Raises:
             JobFailed: the files are not the ones that were described.
             EnvironmentMissing: the disk is full.
         """
         with explained(self._layout.root):
-            if sizes(self.folder) != {file.name: file.bytes for file in manifest.files}:
-                raise JobFailed(
-                    f"files of {self._what} changed after they were checked",
-                    "Something that the job started still writes; let the job wait for it.",
-                )
-            fsync_tree(self.folder)
+            self._make_durable(self.folder, manifest)
+            if aside is not None:
+                place = (aside.store, aside.name, aside.ds)
+                self._make_durable(self._layout.staged(self._run_folder.name, *place), aside)
+                write_text(self._run_folder / ASIDE, to_json(aside))
             make_folder(self._target.parent)
             make_folder(self._manifest.parent)
             write_text(self._run_folder / PENDING, to_json(manifest))
             self._put_in_place()
             self.published = True
-            finish(self._layout, self._run_folder, manifest)
+            finish(self._layout, self._run_folder, manifest, self._swap)
             purge_trash(self._layout)
 
     def take_away(self) -> None:
@@ -145,6 +158,14 @@ class Staging:
             with contextlib.suppress(FileNotFoundError):
                 self._target.rename(self._run_folder / REPLACED)
             settle_removal(self._layout, self._run_folder, self._output)
+
+    def _make_durable(self, folder: Path, manifest: Manifest) -> None:
+        if sizes(folder) != {file.name: file.bytes for file in manifest.files}:
+            raise JobFailed(
+                f"files of {self._what} changed after they were checked",
+                "Something that the job started still writes; let the job wait for it.",
+            )
+        fsync_tree(folder)
 
     def _put_in_place(self) -> None:
         if not os.path.lexists(self._target):

@@ -4,6 +4,9 @@ A publish goes: manifest into the run's staging folder (from here on it is *pend
 version to the trash. The swap is the point of no return: what stopped before it is discarded, what stopped after it is
 finished. Two renames, where the file system cannot exchange, can stop in their middle; that is finished too.
 
+A run that drops rows publishes two partitions, the second with what it dropped. Its manifest is in the staging folder
+before the first one is, and it is put in place after the swap, as a part of finishing: both are published, or neither.
+
 Taking a partition away goes: a note into the run's staging folder, the partition's folder moved there, its manifest
 removed, all to the trash. The move is the point of no return.
 
@@ -19,10 +22,10 @@ import dataclasses
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dsflow.durable import fsync_folder, make_folder, remove_tree
+from dsflow.durable import exchange, fsync_folder, make_folder, remove_tree
 from dsflow.errors import DsflowError, PartitionLocked
 from dsflow.model import File, Manifest, Output, from_json
 from dsflow.store.contents import describe, there
@@ -32,6 +35,8 @@ from dsflow.store.locks import lock
 PENDING = "manifest.json"
 REMOVING = "removing.json"
 REPLACED = "replaced"
+ASIDE = "aside.json"
+_REPLACED_ASIDE = "replaced-aside"
 ALIVE = "alive"
 
 _TRASH_SECONDS = 3600
@@ -68,8 +73,8 @@ def repair_at_gate(layout: Layout, own: Path | None = None) -> list[str]:
     return done
 
 
-def settle(layout: Layout, run_folder: Path, manifest: Manifest) -> bool:
-    """Finish or discard a publish that stopped half way; the caller holds the partition.
+def settle(layout: Layout, run_folder: Path, manifest: Manifest, own: Path | None = None) -> bool:
+    """Finish or discard a publish that stopped half way; the caller holds the partition, and the lock `own` if given.
 
     Returns:
         Whether it is published.
@@ -79,7 +84,7 @@ def settle(layout: Layout, run_folder: Path, manifest: Manifest) -> bool:
         staged.rename(target)
     # The files decide, not what kind of swap it was. Equal files are right under the new manifest in any case.
     if there(target, manifest.files) and describe(target) == _plain(manifest):
-        finish(layout, run_folder, manifest)
+        finish(layout, run_folder, manifest, own=own)
         return True
     if there(staged, manifest.files) and not os.path.lexists(run_folder / REPLACED):
         remove_tree(run_folder)
@@ -89,18 +94,52 @@ def settle(layout: Layout, run_folder: Path, manifest: Manifest) -> bool:
     return False
 
 
-def finish(layout: Layout, run_folder: Path, manifest: Manifest) -> None:
-    """Do what follows the swap: the manifest into place, the old version to the trash."""
+def finish(
+    layout: Layout,
+    run_folder: Path,
+    manifest: Manifest,
+    swap: Callable[[Path, Path], bool] = exchange,
+    own: Path | None = None,
+) -> None:
+    """Do what follows the swap: what was set aside and the manifests into place, old versions to the trash."""
     staged, target = _places(layout, run_folder, manifest)
     place = layout.manifest(manifest.store, manifest.name, manifest.ds)
     fsync_folder(target.parent)
     fsync_folder(staged.parent)
+    olds = [staged, run_folder / REPLACED]
+    beside = aside(run_folder)
+    if beside is not None:
+        path = layout.lock(beside.store, beside.name, beside.ds)
+        make_folder(path.parent)
+        # Whoever holds it holds it for moments, and waits for nobody.
+        with contextlib.nullcontext() if path == own else lock(path, "", wait=True):
+            _finish_aside(layout, run_folder, beside, swap)
+        olds += [_places(layout, run_folder, beside)[0], run_folder / _REPLACED_ASIDE]
     (run_folder / PENDING).replace(place)
     fsync_folder(place.parent)
-    if os.path.lexists(staged) or os.path.lexists(run_folder / REPLACED):
+    if any(os.path.lexists(old) for old in olds):
         with contextlib.suppress(OSError):
             _to_trash(layout, run_folder)
     remove_tree(run_folder)
+
+
+def _finish_aside(layout: Layout, run_folder: Path, manifest: Manifest, swap: Callable[[Path, Path], bool]) -> None:
+    """Put into place what a run set aside; done as often as wanted, it comes to the same."""
+    staged, target = _places(layout, run_folder, manifest)
+    place = layout.manifest(manifest.store, manifest.name, manifest.ds)
+    make_folder(target.parent)
+    make_folder(place.parent)
+    if not there(target, manifest.files):  # Their names are this run's.
+        if not os.path.lexists(target):
+            staged.rename(target)
+        elif not swap(staged, target):
+            target.rename(run_folder / _REPLACED_ASIDE)
+            fsync_folder(run_folder)
+            staged.rename(target)
+    fsync_folder(target.parent)
+    fsync_folder(staged.parent)
+    (run_folder / ASIDE).replace(place)
+    fsync_folder(place.parent)
 
 
 def settle_removal(layout: Layout, run_folder: Path, removed: Output) -> bool:
@@ -134,8 +173,17 @@ def pending(run_folder: Path) -> Manifest | None:
     Raises:
         OSError: it cannot be read.
     """
+    return _manifest_in(run_folder / PENDING)
+
+
+def aside(run_folder: Path) -> Manifest | None:
+    """Give the manifest of what a run set aside and has not yet put into place, or None."""
+    return _manifest_in(run_folder / ASIDE)
+
+
+def _manifest_in(path: Path) -> Manifest | None:
     try:
-        return from_json(Manifest, (run_folder / PENDING).read_text(encoding="utf-8"))
+        return from_json(Manifest, path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
 
@@ -144,8 +192,9 @@ def in_doubt(layout: Layout, store: Store, name: str, ds: str) -> bool:
     """Tell whether some run, dead or alive, has begun to publish this partition and not ended."""
     for run_folder in _run_folders(layout):
         with contextlib.suppress(PermissionError):
-            manifest = pending(run_folder)
-            if manifest and (manifest.store, manifest.name, manifest.ds) == (store, name, ds):
+            begun = pending(run_folder)
+            both = (begun, aside(run_folder)) if begun else ()
+            if any((one.store, one.name, one.ds) == (store, name, ds) for one in both if one):
                 return True
     return False
 
@@ -199,7 +248,7 @@ def _repair_run(layout: Layout, run_folder: Path, own: Path | None) -> str:
         if manifest is None:
             gone = removed is not None and settle_removal(layout, run_folder, removed)
             return f"finished taking {what} away" if gone else f"left {what} as it was"
-        if settle(layout, run_folder, manifest):
+        if settle(layout, run_folder, manifest, own):
             return f"finished publishing {what} for run {manifest.run_id}"
         return f"discarded what run {manifest.run_id} wrote for {what}"
 

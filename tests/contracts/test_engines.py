@@ -13,7 +13,7 @@ import pytest
 from dsflow.engines.contract import Engine
 from dsflow.engines.registry import ENGINES, open_engine
 from dsflow.errors import JobFailed
-from dsflow.model import Column, Expectation
+from dsflow.model import Column
 
 DS = "2013-01-01"
 ROWS = {"x": [1, 2], "s": ["a", None]}
@@ -127,19 +127,33 @@ def test_a_wrong_query_names_the_line(engine: Engine) -> None:
     assert caught.value.source == "FROMM x y z"
 
 
-def test_expectations_are_counted_in_one_pass_and_null_breaks_them(engine: Engine, partition: Path) -> None:
-    file = partition / "r-part-0.parquet"
-    engine.write([{"x": 1, "s": "a"}, {"x": -1, "s": "b"}, {"x": None, "s": "c"}], file, DS)
-    checks = engine.check(
-        [file], [Expectation(name="positive", constraint="x > 0"), Expectation(name="short", constraint="len(s) = 1")]
-    )
-    assert [(check.name, check.rows, check.violations) for check in checks] == [("positive", 3, 2), ("short", 3, 0)]
-    engine.keep([file], ["x > 0"], partition / "kept.parquet")
-    assert engine.inspect([partition / "kept.parquet"]).rows == (1,)
+def test_a_question_is_answered_from_the_files_and_moments_are_in_utc(engine: Engine, partition: Path) -> None:
+    file, other = partition / "r-part-0.parquet", partition / "r-part-1.parquet"
+    engine.write(engine.sql("SELECT 1::BIGINT AS x, TIMESTAMPTZ '2013-01-01 01:00:00+02' AS at"), file, DS)
+    engine.write([{"y": 2}], other, DS)
+    query = 'SELECT count(*), CAST(max("at") AS DATE) = DATE \'2012-12-31\', (SELECT max("y") FROM "b") FROM "a"'
+    assert [tuple(row) for row in engine.ask(query, {"a": [file], "b": [other]})] == [(1, True, 2)]
 
 
-def test_an_invalid_constraint_is_named(engine: Engine, partition: Path) -> None:
+def test_rows_are_extracted_with_their_types(engine: Engine, partition: Path) -> None:
+    file, sink = partition / "r-part-0.parquet", partition / "kept.parquet"
+    engine.write(pa.table({"x": [1, -1], "s": ["é", None]}), file, DS)
+    engine.extract('SELECT * FROM "a" WHERE "x" > 0', {"a": [file]}, sink)
+    assert engine.inspect([sink]).rows == (1,)
+    assert engine.inspect([sink]).columns == engine.inspect([file]).columns
+
+
+def test_a_question_that_cannot_be_computed_is_a_failure_of_the_job(engine: Engine, partition: Path) -> None:
     file = partition / "r-part-0.parquet"
-    engine.write([{"x": 1}], file, DS)
-    with pytest.raises(JobFailed, match=r"expectation 'typo' \(y > 0\)"):
-        engine.check([file], [Expectation(name="typo", constraint="y > 0")])
+    engine.write([{"s": "a"}], file, DS)
+    with pytest.raises(JobFailed):
+        engine.ask('SELECT CAST("s" AS INTEGER) FROM "a"', {"a": [file]})
+    assert [tuple(row) for row in engine.ask('SELECT count(*) FROM "a"', {"a": [file]})] == [(1,)]
+
+
+def test_a_question_sees_nothing_of_the_session(engine: Engine, partition: Path) -> None:
+    file = partition / "r-part-0.parquet"
+    engine.write([{"s": "a"}], file, DS)
+    engine.view("secret", engine.sql("SELECT 1 AS x"))
+    with pytest.raises(JobFailed):
+        engine.ask('SELECT * FROM "secret"', {"a": [file]})

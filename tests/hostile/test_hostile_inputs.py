@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dsflow import cli
+from dsflow.conditions import condition_of
 from dsflow.errors import UsageError
-from dsflow.queries import check_condition, sources_of
+from dsflow.queries import sources_of
 from dsflow.rendering import LARGEST_TEXT, render
 from dsflow.specs.load import SpecError, load_job, load_service, load_template, load_workspace
 from dsflow.specs.yaml import read_mapping
@@ -146,7 +147,7 @@ def test_any_sql(text: str) -> None:
     with RefusedInSentences():
         sources_of(text, "duckdb", "q.sql")
     with RefusedInSentences():
-        check_condition(text, "duckdb", "expectation")
+        condition_of(text, "expectation")
 
 
 @pytest.mark.parametrize("command", ["validate", "render"])
