@@ -15,7 +15,6 @@ import pytest
 
 from dsflow import environments
 from dsflow.containers import engine as containers
-from dsflow.containers import residents
 from dsflow.services import lifecycle, registry
 from dsflow.services.contract import Found
 from dsflow.workspace import Workspace
@@ -149,6 +148,18 @@ class TestProcess:
         assert (screen.exit_code, "there is no program 'no-such-program'" in screen.err) == (4, True)
         assert registry.found_in(workspace) == {}
 
+    def test_whoever_loses_patience_is_told_how_to_go_on(self, made: Callable[..., Workspace], dsflow: Dsflow) -> None:
+        port = free_port()
+        workspace = made(port, mode="busy")
+        command = [sys.executable, "-m", "dsflow", "start", "web", "--form", "process"]
+        with subprocess.Popen(command, cwd=workspace.root, stderr=subprocess.PIPE, text=True) as starter:
+            until(lambda: answer(port), "the service to be there")
+            starter.send_signal(signal.SIGINT)
+            _, said = starter.communicate()
+        assert (starter.returncode, "web goes on starting" in said) == (130, True)
+        assert there(workspace).status == "running"
+        assert dsflow("stop", "web").exit_code == 0
+
     def test_the_log_is_the_callers_alone(self, made: Callable[..., Workspace], dsflow: Dsflow) -> None:
         workspace = made(free_port())
         dsflow("start", "web", "--form", "process")
@@ -264,7 +275,7 @@ class TestContainer:
         taken = run("start", "web", **gone)
         assert (taken.returncode, f"port {port} is taken" in taken.stderr) == (4, True)
         # With its engine it would be gone.
-        residents.stop(there(workspace).id, 5)
+        containers.remove(there(workspace).id)
         assert run("start", "web", **gone).returncode == 0
         assert there(workspace).form == "process"
 

@@ -86,10 +86,9 @@ def lines(container: str, *, follow: bool = False, tail: int | None = None) -> I
 
 
 def stop(container: str, patience: float) -> None:
-    """Ask a container to end, kill it after so many seconds, and remove it with its volumes."""
+    """Ask a container to end, and kill it after so many seconds."""
     with explained(), forgiving():
         client().stop(container, timeout=round(patience))
-    containers.remove(container)
 
 
 def make_network(name: str, labels: Mapping[str, str]) -> None:
@@ -114,12 +113,12 @@ def remove_networks(labels: Mapping[str, str]) -> None:
                 client().remove_network(network["Id"])
 
 
-def publisher(port: int) -> str | None:
-    """Give the name of the container that a port of this machine leads to, or None."""
+def publisher(port: int) -> Resident | None:
+    """Give the container that a port of this machine leads to, or None."""
     with explained():
         for entry in client().containers():
             if any(published.get("PublicPort") == port for published in entry.get("Ports") or []):
-                return str(entry["Names"][0]).lstrip("/")
+                return get(entry["Id"])
     return None
 
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pexpect
 import psutil
 import pytest
 
@@ -143,9 +144,7 @@ def test_a_taken_port_is_named_with_its_owner_and_a_free_one(
     assert answer(int(offered)) is not None
 
 
-def test_a_service_that_is_killed_is_told_and_started_again(
-    make: MakeWorkspace, dsflow: Dsflow, form: FormName
-) -> None:
+def test_one_that_is_killed_is_told_and_started_again(make: MakeWorkspace, dsflow: Dsflow, form: FormName) -> None:
     port = free_port()
     workspace = make(tree(port))
     dsflow("start", "web", "--form", form)
@@ -228,11 +227,14 @@ def test_an_address_for_others_is_refused_with_the_known_password(
     monkeypatch.setattr("sys.stdin", io.StringIO("correct horse\n"))
     screen = dsflow("start", "web", "--form", form, "--address", "0.0.0.0", "--password", "--json")
     assert (screen.exit_code, screen.document["url"]) == (0, f"http://127.0.0.1:{port}")
+    assert "asks nobody" not in screen.err
     outside = next(a.address for n in psutil.net_if_addrs().values() for a in n if a.family == socket.AF_INET)
     assert answer(port, outside) is not None
     secret = workspace.own / "password" / "hash"
     assert (secret.stat().st_mode & 0o777, "correct horse" in secret.read_text()) == (0o600, False)
     assert dsflow("start", "web", "--address", "somewhere").exit_code == 2
+    build_tree(workspace.root, tree(port))
+    assert "web asks nobody for a password: whoever reaches 0.0.0.0" in dsflow("start", "web").err
 
 
 def test_a_shell_runs_commands_where_the_service_runs(make: MakeWorkspace, form: FormName) -> None:
@@ -244,6 +246,22 @@ def test_a_shell_runs_commands_where_the_service_runs(make: MakeWorkspace, form:
         [*run, "shell", "web", "sh", "-c", script], cwd=workspace.root, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (7, "hello\n"), done.stderr
+
+
+def test_a_shell_is_a_terminal(make: MakeWorkspace, form: FormName) -> None:
+    workspace = make(tree(free_port()))
+    run = [sys.executable, "-m", "dsflow"]
+    subprocess.run([*run, "start", "web", "--form", form], cwd=workspace.root, check=True, capture_output=True)
+    environment = {**os.environ, "SHELL": "/bin/sh"}
+    shell = pexpect.spawn(
+        run[0], [*run[1:], "shell", "web"], cwd=str(workspace.root), env=environment, encoding="utf-8", timeout=60
+    )
+    shell.expect("[$#] ")
+    shell.sendline("test -t 0 && echo terminal-$GREETING; exit 5")
+    shell.expect("terminal-hello")
+    shell.expect(pexpect.EOF)
+    shell.close()
+    assert shell.exitstatus == 5
 
 
 def test_logs_can_be_followed(make: MakeWorkspace, form: FormName) -> None:
