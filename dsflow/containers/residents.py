@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dsflow.containers import engine as containers
 from dsflow.containers.engine import LABEL, Wanted, client, explained, forgiving
+
+_IN_USE = 403  # what engines say of a network that somebody is in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +106,9 @@ def make_network(name: str, labels: Mapping[str, str]) -> None:
 
 def remove_networks(labels: Mapping[str, str]) -> None:
     """Remove the networks with these labels that nobody is in."""
-    from docker.errors import APIError
-
     with explained():
         for network in client().networks(filters={"label": [f"{LABEL}{key}={value}" for key, value in labels.items()]}):
-            with contextlib.suppress(APIError):
+            with forgiving(_IN_USE):
                 client().remove_network(network["Id"])
 
 

@@ -93,6 +93,8 @@ class InContainer:
         last = "".join(f"{line}\n" for line in residents.lines(found.id, tail=_KEPT_LINES))
         records.log_file(workspace, found.name).write_text(last, encoding="utf-8")
         containers.remove(found.id)
+        # Stays while others are in it.
+        residents.remove_networks({"workspace": workspace.label})
         records.forget(workspace, found.name)
 
     def lines(self, workspace: Workspace, found: Found, *, follow: bool = False) -> Iterator[str]:

@@ -265,6 +265,8 @@ def _end(workspace: Workspace, found: Found, number: signals.Signals, patience: 
             family = [process, *process.children(recursive=True), *_of_session(process.pid)]
             process.send_signal(number)
             _wait(process, patience)
+            # What it has started while it was ending.
+            family += _of_session(process.pid)
     mark = _mark(workspace, found.name)
     for left in [*family, *(process for process in _all_marked(workspace) if _mark_of(process) == mark)]:
         with contextlib.suppress(psutil.Error):
