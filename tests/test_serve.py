@@ -228,19 +228,19 @@ class TestWaiting:
             dispatcher.submit(request("quick", DS), {})
 
     def test_old_ends_are_forgotten(self, make_workspace: MakeWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dsflow.serve.ledger._REMEMBERED", 3)
+        monkeypatch.setattr("dsflow.serve.ledger._REMEMBERED", 2)
         workspace = make_workspace(JOBS)
         Places.of(workspace).make()
         dispatcher = Dispatcher(workspace, at_once=1, most_queued=9)
         dispatcher.open()
         try:
-            for number in range(5):
+            for number in range(3):
                 dispatcher.submit(request("nothing", DS, id=f"run-{number}", key=f"k{number}"), {})
                 until(lambda: dispatcher.counts() == (0, 0))
         finally:
             dispatcher.close(60)
-        assert [entry.id for entry in dispatcher.latest()] == ["run-4", "run-3", "run-2"]
-        assert sorted(path.name for path in Places.of(workspace).runs.iterdir()) == ["run-2", "run-3", "run-4"]
+        assert [entry.id for entry in dispatcher.latest()] == ["run-2", "run-1"]
+        assert sorted(path.name for path in Places.of(workspace).runs.iterdir()) == ["run-1", "run-2"]
 
 
 _numbers = itertools.count()
@@ -291,6 +291,7 @@ class TestRefusals:
             ("GET", "/runs/", 404),
             ("DELETE", "/runs", 405),
             ("HEAD", "/runs", 405),
+            ("OPTIONS", "/runs", 405),
             ("GET", "/runs?statas=x", 400),
             ("GET", "/runs?limit=0", 400),
             ("GET", "/runs?limit=x", 400),
@@ -321,6 +322,13 @@ class TestRefusals:
         status, document = raw(served, text)
         assert status == 400
         assert document["exit_code"] == 2
+
+    def test_who_connects_and_asks_nothing_is_not_waited_for(self, served: Served) -> None:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(120)
+            connection.connect(str(served.places.socket))
+            connection.sendall(b"GET /health HTTP/1.1\r\nX-Slow: ")
+            assert connection.recv(1) == b""
 
 
 class TestPlaces:
@@ -433,6 +441,8 @@ class TestInTheBackground:
         screen = dsflow("serve", "--detach")
         assert screen.exit_code == 0
         assert ".dsflow/serve/socket" in screen.out
+        assert dsflow("serve", "--detach", "--json").document["pid"] == Places.of(workspace).read_card()["pid"]
+        assert "not at port 1" in dsflow("serve", "--detach", "--port", "1").err
         client = Client.of(Places.of(workspace).door)
         run = client.run("endless", DS)["id"]
         assert dsflow("serve", "--stop").out == "stopped\n"

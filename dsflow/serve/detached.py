@@ -51,17 +51,20 @@ def ensure_serving(workspace: Workspace, *, port: int | None = None, at_once: in
         Its places: `door` is the folder with `socket` and `token`.
 
     Raises:
-        EnvironmentMissing: it cannot be started; with the last words of its log.
+        EnvironmentMissing: it cannot be started, with the last words of its log; or it is there and not at that port.
     """
     places = Places.of(workspace)
-    if _answers(places):
-        return places
-    check_extra()
-    places.make()
-    # One after the other: a second one that is only just starting must not take the place of one that is stopped.
-    with locks.lock(places.beginning, str(os.getpid()), wait=True):
-        if not _answers(places):
-            _start(places, port, at_once)
+    if not _answers(places):
+        check_extra()
+        places.make()
+        # One after the other: a second one that is only just starting must not take the place of one that is stopped.
+        with locks.lock(places.beginning, str(os.getpid()), wait=True):
+            if not _answers(places):
+                _start(places, port, at_once)
+    if port is not None and places.read_card().get("port") != port:
+        raise EnvironmentMissing(
+            f"the server of this workspace runs already, and not at port {port}", "End it first: `dsflow serve --stop`."
+        )
     return places
 
 
