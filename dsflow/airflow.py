@@ -100,8 +100,10 @@ class DsflowJob(BaseOperator):  # type: ignore[misc]
             raise AirflowException(str(error)) from error
         except Refused as error:
             raise _failure(f"{self.job} ds={ds} was refused: {error}", error.exit_code) from error
-        finally:
-            self._run = None
+        except BaseException:
+            # Out of time, or interrupted: the job goes on until somebody stops it.
+            self.on_kill()
+            raise
         if end["exit_code"]:
             said = (end.get("error") or {}).get("message") or end["status"]
             raise _failure(f"{self.job} ds={ds}: {said} (exit code {end['exit_code']})", end["exit_code"])
@@ -109,9 +111,10 @@ class DsflowJob(BaseOperator):  # type: ignore[misc]
 
     def on_kill(self) -> None:
         """Stop the job: the task was cancelled or cleared, or its time is over."""
-        if self._run is not None:
+        run, self._run = self._run, None
+        if run is not None:
             self.log.info("The task was stopped; stopping %s", self.job)
-            self._client().cancel(self._run)
+            self._client().cancel(run)
 
     def _ds(self, context: Mapping[str, Any]) -> str:
         """Give the partition that a person chose, else the one that the moment of the run stands for."""

@@ -75,6 +75,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "stop-all": ("dsflow.commands.services:stop_all", "Stop every service of this workspace"),
         "restart": ("dsflow.commands.services:restart", "Stop a service and start it again"),
         "shell": ("dsflow.commands.services:shell", "Open a shell where a service runs"),
+        "test-dag": ("dsflow.commands.test_dag:test_dag", "Run a DAG once for a date, without the scheduler"),
         "airflow-bash": ("dsflow.commands.services:airflow_bash", "Open a shell where Airflow runs"),
     },
     "Help": {

@@ -308,6 +308,22 @@ class TestService:
             "docker/x/service.yaml: mounts[0].target: 'b' is not a path that starts with /",
         )
 
+    def test_mistakes_between_keys(self, tmp_path: Path) -> None:
+        (tmp_path / "service.yaml").write_text(
+            "name: x\nports: [80]\nreadiness: {port: 81}\nprocess: {}\nstop: {signal: KILL}\n"
+            "mounts: [{source: /etc, target: /a}, {source: a/../.., target: /b}]\nlogin: all\n"
+        )
+        with pytest.raises(SpecError) as caught:
+            load_service(tmp_path, "x.yaml")
+        assert set(caught.value.mistakes) == {
+            "x.yaml: stop.signal: 'KILL' is not one of TERM, INT, QUIT",
+            "x.yaml: login: 'all' is not one of none, workspace, own",
+            "x.yaml: readiness.port: 81 is none of 'ports'",
+            "x.yaml: process.command: required key is missing: there is no 'command' for both forms",
+            "x.yaml: mounts[0].source: '/etc' is not in the workspace",
+            "x.yaml: mounts[1].source: 'a/../..' is not in the workspace",
+        }
+
 
 class TestSettings:
     def test_an_empty_file_is_enough(self, make_workspace: MakeWorkspace) -> None:

@@ -27,10 +27,15 @@ def serve(context: Context, port: int | None, at_once: int | None, detach: bool,
 
     console, workspace = context.console, context.workspace
     if stop:
-        console.line("stopped" if detached.stop(workspace) else "no server runs in this workspace")
+        stopped = detached.stop(workspace)
+        console.line("stopped" if stopped else "no server runs in this workspace")
+        if context.json:
+            console.document({"stopped": stopped})
     elif detach:
         places = detached.ensure_serving(workspace, port=port, at_once=at_once)
         console.line(f"serving at {places.socket}")
+        if context.json:
+            console.document({"socket": str(places.socket), "token_file": str(places.token), **places.read_card()})
     else:
         detached.check_extra()
         from dsflow.serve.server import serve as serve_here

@@ -378,12 +378,12 @@ def explained() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def forgiving() -> Iterator[None]:
-    """Let it pass that a container or network is gone, or has ended, by now."""
+def forgiving(*also: int) -> Iterator[None]:
+    """Let it pass that a container or network is gone, or has ended, by now; and answers of these numbers."""
     from docker.errors import APIError
 
     try:
         yield
     except APIError as error:
-        if error.status_code not in (404, 409):
+        if error.status_code not in (404, 409, *also):
             raise

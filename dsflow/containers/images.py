@@ -292,7 +292,9 @@ def _up_to_date(recipe: Recipe, settings: BuildSettings, notify: Notify, *, rebu
             labels["package"] = package_hash()
             files |= {f"dsflow/{name}": data for name, data in _package().items()}
         parents = [containers.find_image(PREFIX + parent) for parent in recipe.parents]
-        origin = [settings.base, *(parent.id for parent in parents if parent)]
+        # Of the base only what starts from it; the others have it from their parents.
+        base = settings.base if "BASE_IMAGE" in recipe.dockerfile else None
+        origin = [base, *(parent.id for parent in parents if parent)]
         labels["config-hash"] = _hash({**files, "origin": json.dumps(origin).encode()})
         image = containers.find_image(recipe.tag)
         if image and not rebuild and image.labels.get(LABEL + "config-hash") == labels["config-hash"]:

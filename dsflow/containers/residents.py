@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dsflow.containers import engine as containers
 from dsflow.containers.engine import LABEL, Wanted, client, explained, forgiving
+
+_IN_USE = 403  # what engines say of a network that somebody is in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +87,9 @@ def lines(container: str, *, follow: bool = False, tail: int | None = None) -> I
 
 
 def stop(container: str, patience: float) -> None:
-    """Ask a container to end, kill it after so many seconds, and remove it with its volumes."""
+    """Ask a container to end, and kill it after so many seconds."""
     with explained(), forgiving():
         client().stop(container, timeout=round(patience))
-    containers.remove(container)
 
 
 def make_network(name: str, labels: Mapping[str, str]) -> None:
@@ -106,20 +106,18 @@ def make_network(name: str, labels: Mapping[str, str]) -> None:
 
 def remove_networks(labels: Mapping[str, str]) -> None:
     """Remove the networks with these labels that nobody is in."""
-    from docker.errors import APIError
-
     with explained():
         for network in client().networks(filters={"label": [f"{LABEL}{key}={value}" for key, value in labels.items()]}):
-            with contextlib.suppress(APIError):
+            with forgiving(_IN_USE):
                 client().remove_network(network["Id"])
 
 
-def publisher(port: int) -> str | None:
-    """Give the name of the container that a port of this machine leads to, or None."""
+def publisher(port: int) -> Resident | None:
+    """Give the container that a port of this machine leads to, or None."""
     with explained():
         for entry in client().containers():
             if any(published.get("PublicPort") == port for published in entry.get("Ports") or []):
-                return str(entry["Names"][0]).lstrip("/")
+                return get(entry["Id"])
     return None
 
 

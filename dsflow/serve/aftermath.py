@@ -17,7 +17,7 @@ from dsflow.serve.places import Places
 _SAVING_SECONDS = 20.0
 # One that was asked to end has had its time.
 _CANCELLED_SECONDS = 1.0
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.3
 
 
 def settle(entry: Entry, places: Places) -> None:
@@ -36,10 +36,10 @@ def settle(entry: Entry, places: Places) -> None:
         datastore = places.root / "datastore"
         folder = datastore / state.folder if state.folder else None
         patience = _CANCELLED_SECONDS if entry.is_cancelled else _SAVING_SECONDS
-        outcome = _await_outcome(folder, patience) if folder else None
+        outcome = _await_outcome(folder, patience) if folder is not None else None
         for run_id in state.run_ids:
             end_leftovers(run_id)
-        ended = _of_outcome(state, outcome) if outcome else _without_outcome(entry, state)
+        ended = _of_outcome(state, outcome) if outcome is not None else _without_outcome(entry, state)
         if outcome is None and folder is not None and folder.exists():
             _leave_outcome(folder, ended)
         entry.end(ended)
@@ -61,15 +61,32 @@ def end_leftovers(run_id: str) -> None:
 
 
 def _await_outcome(folder: Path, patience: float) -> Outcome | None:
-    """Give what the job side says of the end, as soon as it does."""
+    """Give what the job side says of the end, as soon as it does; None where it is not there to say anything."""
     deadline = time.monotonic() + patience
-    while folder.exists():
+    is_there = folder.exists()
+    while is_there:
+        # Asked before reading: what it said until it ended is then read for sure.
+        is_there = time.monotonic() < deadline and _is_alive(folder)
         with contextlib.suppress(OSError, ValueError):
             return model.from_json(Outcome, (folder / "outcome.json").read_text(encoding="utf-8"))
-        if time.monotonic() > deadline:
-            break
         time.sleep(_LOOK_SECONDS)
     return None
+
+
+def _is_alive(folder: Path) -> bool:
+    """Say whether the job side of a run is there, in a process or in a container."""
+    import psutil
+
+    from dsflow.containers import engine, residents
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(folder) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    with contextlib.suppress(DsflowError):
+        if engine.available() is None:
+            return any(found.running for found in residents.find({"run": folder.name}))
+    return False
 
 
 def _of_outcome(state: State, outcome: Outcome) -> State:

@@ -44,8 +44,7 @@ def application(workspace: Workspace, dispatcher: Dispatcher, token: str) -> gat
         Route("/health", api.health, methods=["GET"]),
         Route("/docs", _docs, methods=["GET"]),
         Route("/openapi.json", _openapi, methods=["GET"]),
-        Route("/runs", api.accept, methods=["POST"]),
-        Route("/runs", api.recent, methods=["GET"]),
+        Route("/runs", api.runs, methods=["GET", "POST"]),
         Route("/runs/{run}", api.show, methods=["GET"]),
         Route("/runs/{run}/events", api.events, methods=["GET"]),
         Route("/runs/{run}/cancel", api.cancel, methods=["POST"]),
@@ -68,7 +67,10 @@ class _Api:
         running, queued = self._dispatcher.counts()
         return JSONResponse({"status": "ok", "version": __version__, "running": running, "queued": queued})
 
-    async def accept(self, request: Request) -> Response:
+    async def runs(self, request: Request) -> Response:
+        return await (self._accepted(request) if request.method == "POST" else self._recent(request))
+
+    async def _accepted(self, request: Request) -> Response:
         body = await gate.body_of(request)
         entry, is_new = await run_in_threadpool(self._accept, body)
         return JSONResponse(entry.view(), 202 if is_new else 200, {"Location": f"/runs/{entry.id}"})
@@ -80,7 +82,7 @@ class _Api:
             return known, False
         return self._dispatcher.submit(asking.resolved(self._workspace, wanted, secrets), secrets)
 
-    async def recent(self, request: Request) -> Response:
+    async def _recent(self, request: Request) -> Response:
         wanted, limit = _filters(request)
         return JSONResponse({"runs": await run_in_threadpool(self._views, wanted, limit)})
 

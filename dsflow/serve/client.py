@@ -118,8 +118,10 @@ class Client:
         Returns:
             The run as it stands; its `id` is what the other methods take.
         """
-        wanted = {"job": job, "ds": ds, "parameters": dict(parameters or {}), "key": key, "if_stale": if_stale}
-        wanted["retries"] = retries
+        wanted = {
+            "job": job, "ds": ds, "parameters": dict(parameters or {}), "key": key, "if_stale": if_stale,
+            "retries": retries,
+        }  # fmt: skip
         return self._ask("POST", "/runs", {name: value for name, value in wanted.items() if value is not None})
 
     def submit(

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -15,12 +16,13 @@ from dsflow.errors import EnvironmentMissing
 from dsflow.serve.client import Client, Refused
 from dsflow.serve.ledger import Entry, Ledger
 from dsflow.serve.places import Places
+from dsflow.store import locks
 from dsflow.workspace import Workspace
 
 _EXTRA = ("starlette", "uvicorn")
 _START_SECONDS = 60.0
 _STOP_SECONDS = 45.0
-_KEEPER_SECONDS = 10.0
+_KEEPER_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
 
 
@@ -49,28 +51,39 @@ def ensure_serving(workspace: Workspace, *, port: int | None = None, at_once: in
         Its places: `door` is the folder with `socket` and `token`.
 
     Raises:
-        EnvironmentMissing: it cannot be started; with the last words of its log.
+        EnvironmentMissing: it cannot be started, with the last words of its log; or it is there and not at that port.
     """
     places = Places.of(workspace)
-    if _answers(places):
-        return places
-    check_extra()
-    places.make()
+    if not _answers(places):
+        check_extra()
+        places.make()
+        # One after the other: a second one that is only just starting must not take the place of one that is stopped.
+        with locks.lock(places.beginning, str(os.getpid()), wait=True):
+            if not _answers(places):
+                _start(places, port, at_once)
+    if port is not None and places.read_card().get("port") != port:
+        raise EnvironmentMissing(
+            f"the server of this workspace runs already, and not at port {port}", "End it first: `dsflow serve --stop`."
+        )
+    return places
+
+
+def _start(places: Places, port: int | None, at_once: int | None) -> None:
     options = [*(["--port", str(port)] if port else []), *(["--jobs", str(at_once)] if at_once else [])]
     command = [sys.executable, "-P", "-m", "dsflow", "-C", str(places.root), "serve", *options]
     with places.log.open("wb") as log:
         process = subprocess.Popen(
             command, cwd=places.root, start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
-    # Where two begin at the same time one of them ends at once, and the other one answers.
-    if not _await(lambda: _answers(places) or (process.poll() is not None and not places.is_served()), _START_SECONDS):
+    # Should it end before this process does, nothing of it stays behind.
+    threading.Thread(target=process.wait, daemon=True).start()
+    if not _await(lambda: _answers(places) or process.poll() is not None, _START_SECONDS):
         process.terminate()
-    if _answers(places):
-        return places
-    words = places.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    raise EnvironmentMissing(
-        f"the server did not start: {' '.join(words[-3:])[:500] or 'it said nothing'}", f"Its log is {places.log}"
-    )
+    if not _answers(places):
+        words = places.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise EnvironmentMissing(
+            f"the server did not start: {' '.join(words[-3:])[:500] or 'it said nothing'}", f"Its log is {places.log}"
+        )
 
 
 def stop(workspace: Workspace) -> bool:
@@ -82,17 +95,22 @@ def stop(workspace: Workspace) -> bool:
     places = Places.of(workspace)
     if not places.room.is_dir():
         return False
-    found = places.is_served()
-    if found:
-        _end(places)
+    with locks.lock(places.beginning, str(os.getpid()), wait=True):
+        found = places.is_served()
+        if found:
+            _end(places)
+        return _end_keepers(places) or found
+
+
+def _end_keepers(places: Places) -> bool:
     kept = [entry for entry in Ledger(places.runs).entries() if entry.is_kept] if places.runs.is_dir() else []
-    for number, patience in ((signal.SIGTERM, _KEEPER_SECONDS), (signal.SIGKILL, _KEEPER_SECONDS)):
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
         for entry in kept:
             _signal(entry, number)
-        _await(lambda: not any(entry.is_kept for entry in kept), patience)
+        _await(lambda: not any(entry.is_kept for entry in kept), _KEEPER_SECONDS)
     if any(entry.is_kept for entry in kept):
         raise EnvironmentMissing("a run does not end", f"Its folder is in {places.runs}")
-    return found or bool(kept)
+    return bool(kept)
 
 
 def _end(places: Places) -> None:

@@ -80,6 +80,7 @@ class Dispatcher:
                 elif entry.is_kept or state != State():
                     self._watch(_Kept(entry))
                 else:
+                    entry.unlock()
                     self._queue.append(entry)
             self._fill()
 

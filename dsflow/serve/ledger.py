@@ -156,7 +156,11 @@ class Entry:
         asked = dataclasses.asdict(self.request)
         shown = {name: asked[name] for name in ("id", "key", "job", "ds", "if_stale", "accepted")}
         hidden = dict.fromkeys(self.request.secret_parameters, MASK)
-        return {**shown, "parameters": {**self.request.parameters, **hidden}, **dataclasses.asdict(self.state())}
+        state = self.state()
+        if state.status == QUEUED and self.alive.exists():
+            # Its keeper has been started, and has not come to say so.
+            state = State(status=RUNNING)
+        return {**shown, "parameters": {**self.request.parameters, **hidden}, **dataclasses.asdict(state)}
 
     def take_secrets(self) -> dict[str, str]:
         """Give the values of the secret parameters; they are not on the disk any more afterwards."""
@@ -246,6 +250,10 @@ class Entry:
         # Nobody else has it for longer than a look takes.
         fcntl.flock(handle, fcntl.LOCK_EX)
         return handle
+
+    def unlock(self) -> None:
+        """Take back that a keeper was about to be started; none was."""
+        self.alive.unlink(missing_ok=True)
 
     def await_keeper(self) -> None:
         """Return when no keeper is at work any more, however it ended."""

@@ -62,6 +62,11 @@ class Places:
         return self.room / "lock"
 
     @property
+    def beginning(self) -> Path:
+        """Locked by whoever starts or ends the server in the background."""
+        return self.room / "beginning"
+
+    @property
     def card(self) -> Path:
         """What the server says of itself, as JSON."""
         return self.room / "server.json"

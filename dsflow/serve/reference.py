@@ -39,7 +39,12 @@ _SCHEMAS: dict[str, Any] = {
                 "description": "Your own name for this run: the same key again gives the same run.",
             },
             "if_stale": {"type": ["boolean", "null"], "description": "Leave a fresh partition alone."},
-            "retries": {"type": ["integer", "null"], "description": "As the job says if absent."},
+            "retries": {
+                "type": ["integer", "null"],
+                "minimum": 0,
+                "maximum": 100,
+                "description": "How often a failed run is tried again; as the job says if absent.",
+            },
         },
     },
     "Run": {

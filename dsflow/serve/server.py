@@ -31,6 +31,8 @@ _LOOKS = 20
 _LOOK_SECONDS = 0.05
 _ENDING_SECONDS = 30.0
 _ANSWERING_SECONDS = 5
+# From the connection to the end of the head of the first request.
+_ASKING_SECONDS = 10.0
 
 
 def serve(workspace: Workspace, *, port: int | None, at_once: int, ready: Callable[[Places], None]) -> None:
@@ -116,7 +118,16 @@ def _port(number: int) -> Iterator[socket.socket]:
 
 
 class _Protocol(H11Protocol):
-    """HTTP whose refusals are JSON too, where a request is none."""
+    """HTTP whose refusals are JSON too, where a request is none; who asks nothing is not waited for."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        asyncio.get_running_loop().call_later(_ASKING_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        asked: object | None = self.cycle
+        if asked is None:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         refused = gate.answer(400, "this is no HTTP request")

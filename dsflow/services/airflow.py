@@ -34,16 +34,23 @@ def prepare(service: Service, place: Place, notify: Notify) -> Prepared:
     """
     from dsflow.serve.detached import ensure_serving
 
-    config = _config(service)
-    notes = _login(service)
+    config = settle(service)
+    notes = login(service)
     if not any(service.workspace.dags.glob("*.py")):
         notes.append("There is no DAG yet: `dsflow generate-dag` writes one.")
     ensure_serving(service.workspace)
     return Prepared(notes=notes, seal=hashlib.sha256(config.encode()).hexdigest())
 
 
-def _config(service: Service) -> str:
-    """Give the text of airflow.cfg, which holds what must not be in the environment; made once."""
+def settle(service: Service) -> str:
+    """Write airflow.cfg, which holds what must not be in the environment, where it is not as it should be.
+
+    Returns:
+        Its text.
+
+    Raises:
+        UsageError: DSFLOW_AIRFLOW_DATABASE is not the URL of a database that Airflow can use.
+    """
     config = configparser.ConfigParser(interpolation=None)
     config.read_string(service.kept(_CONFIG) or _secrets())
     if url := os.environ.get(DATABASE):
@@ -72,7 +79,7 @@ def _checked(url: str) -> str:
     return url
 
 
-def _login(service: Service) -> list[str]:
+def login(service: Service) -> list[str]:
     """Give the lines that say how to log in; the password is shown when it is made, and never again."""
     where = service.workspace.shown(service.state / _PASSWORDS)
     if service.kept(_PASSWORDS):

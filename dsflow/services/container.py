@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from dsflow.services import records
 from dsflow.services.contract import FormName, Found, Launch, Made, Notify, Service, Shell, make_private
 from dsflow.workspace import Workspace
 
+_KEPT_LINES = 2000
 _WORKSPACE, _HERE, _STATE = "/workspace", "/service", "/state"
 
 
@@ -89,11 +89,12 @@ class InContainer:
                 f"{found.name} runs in a container, or did, and no Docker engine answers",
                 "Start Docker, and stop the service then.",
             )
-        with contextlib.suppress(EnvironmentMissing):
-            records.log_file(workspace, found.name).write_text(
-                "".join(f"{line}\n" for line in residents.lines(found.id, tail=2000)), encoding="utf-8"
-            )
         residents.stop(found.id, patience)
+        last = "".join(f"{line}\n" for line in residents.lines(found.id, tail=_KEPT_LINES))
+        records.log_file(workspace, found.name).write_text(last, encoding="utf-8")
+        containers.remove(found.id)
+        # Stays while others are in it.
+        residents.remove_networks({"workspace": workspace.label})
         records.forget(workspace, found.name)
 
     def lines(self, workspace: Workspace, found: Found, *, follow: bool = False) -> Iterator[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from dsflow.errors import DsflowError, EnvironmentMissing, UsageError, did_you_mean
+from dsflow.errors import DsflowError, EnvironmentMissing, Interrupted, UsageError, did_you_mean
 from dsflow.quantities import seconds
 from dsflow.rendering import render
 from dsflow.services import password, ports, readiness, records, registry
@@ -73,6 +73,8 @@ def start(service: Service, asked: Asked, notify: Notify) -> Started:
         going_on = before if before and before.status == "running" else None
         form, reason = registry.choose(service, asked.form or (going_on.form if going_on else None))
         place = _place(service, form, asked, going_on)
+        if service.spec.login == "none" and not ipaddress.ip_address(place.address).is_loopback:
+            notify(f"{service.name} asks nobody for a password: whoever reaches {place.address} may use it")
         if not (going_on and going_on.place == place):
             _check_ports(service, place, going_on)
         make_private(service.workspace, service.state)
@@ -275,7 +277,11 @@ def _wait(service: Service, form: Form, found: Found, asked: Question | None) ->
     """
     workspace = service.workspace
 
-    now = readiness.wait(asked, found, lambda: form.look(workspace, found))
+    try:
+        now = readiness.wait(asked, found, lambda: form.look(workspace, found))
+    except KeyboardInterrupt:
+        name = service.name
+        raise Interrupted(f"interrupted; {name} goes on starting", f"`dsflow stop {name}` ends it.") from None
     if now is not None and now.status == "running":
         return True
     last = deque(form.lines(workspace, now or found), maxlen=_SHOWN_LINES)

@@ -48,8 +48,11 @@ def next_free(port: int, address: str, kept: Collection[int]) -> int:
 def owner(port: int) -> str:
     """Say who listens on a port of this machine, as far as the caller may know."""
     with contextlib.suppress(DsflowError):
-        if engine.available() is None and (name := residents.publisher(port)):
-            return f"the container {name}"
+        if engine.available() is None and (container := residents.publisher(port)):
+            labels = container.labels
+            if "service" in labels and "workspace" in labels:
+                return f"the service {labels['service']} of the workspace {labels['workspace'].rpartition('-')[0]}"
+            return f"the container {container.name}"
     import psutil
 
     with contextlib.suppress(psutil.Error, OSError):

@@ -6,6 +6,7 @@ by a mark in its environment.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -78,8 +79,10 @@ class AsProcess:
 
     def look(self, workspace: Workspace, found: Found) -> Found | None:
         """Look at the process of its record."""
-        record = records.read(workspace, self.name).get(found.name)
-        return _found(found.name, record, _alive(workspace, found.name, record)) if record else None
+        record = records.read(workspace, self.name).get(found.name, {})
+        if "pid" not in record:
+            return next((now for now in self.find(workspace) if now.name == found.name), None)
+        return _found(found.name, record, _alive(workspace, found.name, record))
 
     def start(self, launch: Launch) -> Found:
         """Start it in a session of its own, its output in the log."""
@@ -160,6 +163,14 @@ def _spawn(launch: Launch, log: Path) -> subprocess.Popen[bytes]:
         )  # fmt: skip
     _children[process.pid] = process
     return process
+
+
+@atexit.register
+def _let_go() -> None:
+    """Leave them to themselves without the warning that a process which is forgotten would cause."""
+    for process in _children.values():
+        if process.poll() is None:
+            process.returncode = 0
 
 
 def _hear_signals() -> None:
@@ -246,24 +257,27 @@ def _is_running(pid: str) -> bool:
 
 def _end(workspace: Workspace, found: Found, number: signals.Signals, patience: float) -> None:
     """End the process, and whatever it has started that is its child, in its session, or carries its mark."""
-    tree: list[psutil.Process] = []
+    family: list[psutil.Process] = []
     with contextlib.suppress(psutil.Error, ValueError):
-        process = psutil.Process(int(found.id))
+        # The id of one that has ended may be that of a stranger by now, and so may its session.
         if found.status == "running":
-            tree = [process, *process.children(recursive=True)]
+            process = psutil.Process(int(found.id))
+            family = [process, *process.children(recursive=True), *_of_session(process.pid)]
             process.send_signal(number)
             _wait(process, patience)
+            # What it has started while it was ending.
+            family += _of_session(process.pid)
     mark = _mark(workspace, found.name)
-    for left in [*tree, *_of_session(found.id), *(p for p in _all_marked(workspace) if _mark_of(p) == mark)]:
+    for left in [*family, *(process for process in _all_marked(workspace) if _mark_of(process) == mark)]:
         with contextlib.suppress(psutil.Error):
             left.kill()
             _wait(left, _PATIENCE_WITH_THE_KILLED)
 
 
-def _of_session(leader: str) -> Iterator[psutil.Process]:
+def _of_session(leader: int) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if str(os.getsid(process.pid)) == leader and process.pid != os.getpid():
+            if os.getsid(process.pid) == leader and process.pid != os.getpid():
                 yield process
 
 
