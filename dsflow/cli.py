@@ -33,6 +33,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "generate-job": ("dsflow.commands.generate_job:generate_job", "Make a job from a template"),
         "generate-adhoc": ("dsflow.commands.generate_adhoc:generate_adhoc", "Fetch data and open it in a notebook"),
         "generate-dag": ("dsflow.commands.generate_dag:generate_dag", "Write the DAG that schedules jobs in Airflow"),
+        "generate-test": ("dsflow.commands.generate_test:generate_test", "Write a test of a job from real data"),
         "infer-schema": ("dsflow.commands.infer_schema:infer_schema", "Show the columns and types of a data file"),
         "transform-notebook": (
             "dsflow.commands.transform_notebook:transform_notebook",
@@ -46,6 +47,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "run": ("dsflow.commands.run:run", "Run a job, or several, for a date"),
         "backfill": ("dsflow.commands.backfill:backfill", "Run jobs for many dates, those that are not fresh"),
         "mark-fresh": ("dsflow.commands.mark_fresh:mark_fresh", "Accept partitions as they are, running nothing"),
+        "test": ("dsflow.commands.test:test", "Run the tests of jobs on small inputs"),
         "build-images": ("dsflow.commands.build_images:build_images", "Build the images that jobs run in"),
         "serve": ("dsflow.commands.serve:serve", "Run jobs for other programs, over HTTP"),
     },
@@ -59,6 +61,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "tree": ("dsflow.commands.tree:tree", "Show the folders of the datastore"),
     },
     "Tables": {
+        "check": ("dsflow.commands.check:check", "Check what is published of a table, running nothing"),
+        "checks": ("dsflow.commands.checks:checks", "Show how the rows and checks of a table develop"),
         "diff": ("dsflow.commands.diff:diff", "Show what changed between two partitions of a table"),
         "prune": ("dsflow.commands.prune:prune", "Take old partitions away"),
     },

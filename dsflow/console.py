@@ -49,13 +49,18 @@ class Console:
         if not self.quiet:
             _write(sys.stderr, text)
 
-    def prose(self, text: str) -> None:
-        """Write paragraphs of the result: on a terminal long lines break between words, indented ones stay whole."""
+    def width(self) -> int:
+        """Give how many characters a line of the result may have: those of the terminal, elsewhere enough."""
         import shutil
-        import textwrap
 
         stream = sys.stderr if self.json else sys.stdout
-        width = shutil.get_terminal_size().columns if stream.isatty() else _PIPE_WIDTH
+        return shutil.get_terminal_size().columns if stream.isatty() else _PIPE_WIDTH
+
+    def prose(self, text: str) -> None:
+        """Write paragraphs of the result: on a terminal long lines break between words, indented ones stay whole."""
+        import textwrap
+
+        width = self.width()
         for line in text.split("\n"):
             paragraph = not line.startswith((" ", "\t"))
             lines = textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) if paragraph else [line]

@@ -10,7 +10,7 @@ import dataclasses
 import datetime as dt
 import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dsflow.batches import cut_off
 from dsflow.errors import EnvironmentMissing, UsageError, did_you_mean
 from dsflow.model import Event
-from dsflow.records import RUNNING, Broken, Record, read, record_of_event, scan, storable
+from dsflow.records import RUNNING, Broken, Checked, Record, looks, read, record_of_event, scan, storable
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -37,6 +37,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX dsflow_runs_by_start ON dsflow_runs (started)",
         "CREATE INDEX dsflow_runs_by_job ON dsflow_runs (job, started)",
         "CREATE INDEX dsflow_runs_by_status ON dsflow_runs (status, started)",
+    ),
+    (
+        """CREATE TABLE dsflow_checks (
+            run_id TEXT NOT NULL, dataset TEXT NOT NULL, ds TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL,
+            condition TEXT NOT NULL, action TEXT NOT NULL, severity TEXT NOT NULL, rows BIGINT NOT NULL,
+            violations BIGINT NOT NULL, verdict TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (run_id, ds, number))""",
+        "CREATE INDEX dsflow_checks_by_dataset ON dsflow_checks (dataset, ds)",
     ),
 )
 _LOCK_KEY = 0x6473666C6F77  # any number that other programs in the same PostgreSQL will not use
@@ -108,6 +115,28 @@ class History:
         with self._transaction(write=True) as connection:
             _save(connection, [record for record in some if record.status == RUNNING], replace=False)
             _save(connection, [record for record in some if record.status != RUNNING], replace=True)
+
+    def record_look(self, checked: Sequence[Checked]) -> None:
+        """Record what a `dsflow check` found.
+
+        Raises:
+            DsflowError: the database cannot be written.
+        """
+        with self._transaction(write=True) as connection:
+            _save_checks(connection, checked)
+
+    def checked(self, dataset: str) -> list[Checked]:
+        """Give the last verdict on each expectation for each ds of a dataset such as `tables/rain`, oldest ds first.
+
+        Raises:
+            DsflowError: the database cannot be read.
+        """
+        self._settle()
+        table = _checks()
+        asked = table.select().where(table.c.dataset == storable(dataset)).order_by(table.c.ds, table.c.at)
+        with self._transaction(write=False) as connection:
+            found = [Checked(**row) for row in connection.execute(asked).mappings()]
+        return list({(one.ds, one.name): one for one in found}.values())
 
     def folder(self, record: Record) -> Path:
         """Give the run folder of a record."""
@@ -200,7 +229,9 @@ class History:
             rest = list(scan(self._datastore, skip=finished))
             records = {**finished, **{r.run_id: r for r in rest if isinstance(r, Record)}}
             connection.execute(_table().delete())
+            connection.execute(_checks().delete())
             _save(connection, records.values(), replace=True)
+            _save_checks(connection, list(looks(self._datastore)))
         return Rebuilt(runs=len(records), broken=tuple(found for found in rest if isinstance(found, Broken)))
 
     def _settle(self) -> None:
@@ -347,7 +378,15 @@ def _upgrade(connection: sa.Connection) -> None:
 def _table() -> sa.Table:
     import sqlalchemy as sa
 
-    return sa.Table("dsflow_runs", sa.MetaData(), *(sa.Column(field.name) for field in dataclasses.fields(Record)))
+    names = (field.name for field in dataclasses.fields(Record) if field.name != "checked")
+    return sa.Table("dsflow_runs", sa.MetaData(), *map(sa.Column, names))
+
+
+@functools.cache
+def _checks() -> sa.Table:
+    import sqlalchemy as sa
+
+    return sa.Table("dsflow_checks", sa.MetaData(), *(sa.Column(field.name) for field in dataclasses.fields(Checked)))
 
 
 def _save(connection: sa.Connection, records: Iterable[Record], *, replace: bool) -> None:
@@ -357,7 +396,8 @@ def _save(connection: sa.Connection, records: Iterable[Record], *, replace: bool
     else:
         from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
 
-    rows = [_row(record) for record in records]
+    some = list(records)
+    rows = [_row(record) for record in some]
     statement = insert(_table())
     new = {column.name: column for column in statement.excluded if column.name != "run_id"}
     if replace:
@@ -366,8 +406,19 @@ def _save(connection: sa.Connection, records: Iterable[Record], *, replace: bool
         statement = statement.on_conflict_do_nothing(index_elements=["run_id"])
     if rows:
         connection.execute(statement, rows)
+    _save_checks(connection, [one for record in some for one in record.checked])
+
+
+def _save_checks(connection: sa.Connection, checked: Sequence[Checked]) -> None:
+    """Insert verdicts; those that are there already of the same runs are replaced."""
+    table = _checks()
+    for run_id in {one.run_id for one in checked}:
+        connection.execute(table.delete().where(table.c.run_id == run_id))
+    if checked:
+        connection.execute(table.insert(), [vars(one) for one in checked])
 
 
 def _row(record: Record) -> dict[str, Any]:
     text = json.dumps(record.parameters, ensure_ascii=False, default=str)
-    return {**vars(record), "parameters": text.encode(errors="replace").decode()}
+    known = {name: value for name, value in vars(record).items() if name != "checked"}
+    return {**known, "parameters": text.encode(errors="replace").decode()}

@@ -18,16 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dsflow import model
+from dsflow import model, quality, shortforms
 from dsflow.engines.contract import Engine
 from dsflow.engines.registry import open_engine
 from dsflow.errors import DsflowError, JobFailed, UsageError, did_you_mean
 from dsflow.inputs import location, partitions_of, rows_of, used
-from dsflow.model import Input, InputUsed, Task
-from dsflow.partitions import ds_of, grain_of
+from dsflow.model import EXPECTED, Action, Expectation, Input, InputUsed, Task
+from dsflow.partitions import ds_of, grain_of, shift
 from dsflow.quantities import show_count
 from dsflow.queries import sources_of
 from dsflow.reads import Read, newest_at, partitions_read
+from dsflow.shortforms import Setting
 from dsflow.store.datastore import Datastore, Partition
 from dsflow.store.layout import Store
 
@@ -70,6 +71,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "ds",
     "end",
+    "expect",
     "load_tables",
     "params",
     "read",
@@ -129,13 +131,10 @@ def table(name: str, as_of: str | None = None, window: int | None = None) -> Any
     context = _context()
     if window is not None and (as_of is not None or window < 1):
         raise UsageError(f"job.table({name!r}): give a window of 1 or more, or as_of, not both")
-    if window is None and as_of is None:
-        as_of = _newest_of_dimension(context, name)
-    wanted = _wanted(context, "table", name, window or 1) if as_of is None else ()
-    asked = Input(name=name, kind="table", target=name, format="parquet", partitions=wanted, as_of=as_of)
-    partitions = partitions_of(asked, context.datastore)
-    _record(context, asked, partitions)
-    return rows_of(asked, partitions, context.engine, context.data, context.run_folder)
+    asked = _table_asked(context, name, as_of, window)
+    found = partitions_of(asked, context.datastore)
+    _record(context, asked, found)
+    return rows_of(asked, found, context.engine, context.data, context.run_folder)
 
 
 def tables() -> list[str]:
@@ -190,6 +189,53 @@ def write(data: Any) -> None:
         )
 
 
+def expect(name: str, constraint: str | None = None, action: Action = "fail", **more: Any) -> None:
+    """Say what must be true of the job's output; it is checked when the code has ended, before anybody sees the rows.
+
+    Args:
+        name: What it is called in messages and on the page.
+        constraint: A SQL condition on every row, or with aggregates on the whole partition; NULL breaks it.
+        action: What happens to rows that break it: `allow`, `drop` or `fail`.
+        more: `severity`, `max_failures`, or a short form in place of the constraint: `unique=["city"]`.
+
+    Raises:
+        UsageError: it is no expectation, or the job's output is no table.
+    """
+    context = _context()
+    output = context.task.output
+    if output is None or output.store != "table":
+        raise UsageError("job.expect: the job writes no table", "Write `output: {table: NAME}` into job_specs.yaml.")
+    given = {"name": name, "constraint": constraint, **more}
+    shortforms.check(given, action)
+    setting = Setting(
+        table=output.name,
+        end=context.task.end,
+        previous=lambda: shortforms.previous(output.name, shift(context.task.ds, -1, context.task.grain)),
+        source=lambda table: _table_asked(context, table, None, None),
+    )
+    asked = shortforms.expectation(given, action, setting)
+    if asked.shape is None:
+        quality.understood(asked, output.name, None)
+    if context.run_folder is not None:
+        with open(context.run_folder / EXPECTED, "a", encoding="utf-8") as file:
+            file.write(model.to_json(asked, in_one_line=True) + "\n")
+    else:
+        _try_out(context, asked)
+
+
+def _try_out(context: _Context, asked: Expectation) -> None:
+    """Say what an expectation finds in the rows that were written by hand."""
+    files = sorted(context.staging.glob("*.parquet"))
+    if not files or asked.sources:
+        return
+    columns = context.engine.inspect(files).columns
+    subject = quality.Subject(table=str(context.task.output and context.task.output.name), files=files, columns=columns)
+    [check] = quality.judge(context.engine, subject, [asked])
+    print(f"By hand: {asked.name}: {check.verdict}, {check.violations:,} of {show_count(check.rows, 'row')} broke it.")
+    for row in check.examples:
+        print(f"  {row}")
+
+
 def load_tables() -> list[str]:
     """Make every table of the datastore known to `sql`, as it is there, and print their names.
 
@@ -226,6 +272,14 @@ def _view_table(context: _Context, name: str) -> tuple[Input, list[Partition]]:
     partitions = partitions_of(asked, context.datastore)
     context.engine.view(name, rows_of(asked, partitions, context.engine, context.data, context.run_folder))
     return asked, partitions
+
+
+def _table_asked(context: _Context, name: str, as_of: str | None, window: int | None) -> Input:
+    """Give a table as a source: of facts the run's ds, of a dimension the newest at or before it."""
+    if window is None and as_of is None:
+        as_of = _newest_of_dimension(context, name)
+    wanted = _wanted(context, "table", name, window or 1) if as_of is None else ()
+    return Input(name=name, kind="table", target=name, format="parquet", partitions=wanted, as_of=as_of)
 
 
 def _newest_of_dimension(context: _Context, name: str) -> str | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dsflow.durable import write_text
 from dsflow.masking import is_secret
-from dsflow.model import Event, Outcome, RunFinished, RunStarted, Task, from_json, run_folder
+from dsflow.model import Check, Event, Outcome, RunFinished, RunStarted, Task, from_json, run_folder, to_json
+from dsflow.store.layout import Layout
 
 RUNNING = "running"
 _ENDED_SILENTLY = "ended without an outcome"
@@ -21,11 +24,42 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a run, or a look at what is published (`dsflow check`), found about one expectation for one ds.
+
+    `run_id` is the run, or the look, `number` the place of the expectation in it; `dataset` is like `tables/NAME`;
+    `condition` is the constraint, `verdict` a value of `model.Verdict`, `at` a moment in UTC.
+    """
+
+    run_id: str
+    dataset: str
+    ds: str
+    number: int
+    name: str
+    condition: str
+    action: str
+    severity: str
+    rows: int
+    violations: int
+    verdict: str
+    at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What one `dsflow check` found."""
+
+    run_id: str
+    checked: tuple[Checked, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """One run as the history knows it.
 
     `status` is `running` or a value of `Status`, times are ISO 8601 in UTC, `output` is like `tables/NAME`, `folder`
-    is relative to the datastore, and secret parameters are left out.
+    is relative to the datastore, and secret parameters are left out. `checked` is kept in a table of its own: a record
+    that was read from the database has none.
     """
 
     run_id: str
@@ -45,6 +79,7 @@ class Record:
     output: str | None = None
     error: str | None = None
     folder: str
+    checked: tuple[Checked, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +133,55 @@ def _ended(record: Record, outcome: Outcome) -> Record:
         seconds=float(outcome.seconds),
         rows=sum(known) if known else None,
         error=storable(outcome.failure.message) if outcome.failure else None,
+        checked=checked_of(outcome.checks, record.run_id, record.output or "", record.ds, _moment(outcome.finished)),
     )
+
+
+def checked_of(checks: Sequence[Check], run_id: str, dataset: str, ds: str, at: str) -> tuple[Checked, ...]:
+    """Give what is kept of some verdicts on one partition.
+
+    Args:
+        checks: The verdicts.
+        run_id: The run, or the look, that gave them.
+        dataset: What was checked, such as `tables/rain`.
+        ds: The partition.
+        at: When; ISO 8601 in UTC.
+    """
+    return tuple(
+        Checked(
+            run_id=run_id,
+            dataset=dataset,
+            ds=ds,
+            number=number,
+            name=storable(check.name),
+            condition=storable(check.constraint),
+            action=check.action,
+            severity=check.severity,
+            rows=int(check.rows),
+            violations=int(check.violations),
+            verdict=check.verdict,
+            at=at,
+        )
+        for number, check in enumerate(checks)
+    )
+
+
+def looks(datastore: Path) -> Iterator[Checked]:
+    """Give what every `dsflow check` found that has been recorded; files that cannot be read are left out."""
+    for path in sorted(Layout(datastore).checks.glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+            yield from from_json(Look, path.read_text("utf-8")).checked
+
+
+def keep_look(datastore: Path, look: Look) -> None:
+    """Keep what a `dsflow check` found beside the data, where a rebuild of the history finds it.
+
+    Raises:
+        OSError: the datastore cannot be written.
+    """
+    folder = Layout(datastore).checks
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / f"{look.run_id}.json", to_json(look))
 
 
 def read(folder: Path) -> Record:

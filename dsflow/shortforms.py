@@ -36,6 +36,7 @@ _REQUIRED = {
     "freshness": ("column", "within"),
     "references": ("column", "table"),
 }
+_LONGEST_NAME = 1000
 _ACTIONS = ("allow", "drop", "fail")
 _SEVERITIES = ("info", "warn", "error")
 PREVIOUS = "@previous"
@@ -56,6 +57,16 @@ class Setting:
     end: str
     previous: Callable[[], Input]
     source: Callable[[str], Input]
+
+
+def previous(table: str, last: str) -> Input:
+    """Give the partition before as a source.
+
+    Args:
+        table: The table.
+        last: The last ds that it may have.
+    """
+    return Input(name=f"{table}{PREVIOUS}", kind="table", target=table, as_of=last)
 
 
 def name_of(given: Mapping[str, Any]) -> str:
@@ -107,10 +118,19 @@ def check(given: Mapping[str, Any], action: str) -> None:
         UsageError: it is not.
     """
     where = f"expectation {name_of(given)!r}"
+    if not 0 < len(name_of(given)) <= _LONGEST_NAME or not name_of(given).isprintable():
+        raise UsageError(f"{where[:80]}: a name is one line of at most {_LONGEST_NAME} characters")
+    for key in given.keys() - {"name", "constraint", "severity", "max_failures", *FORMS}:
+        raise UsageError(f"{where}: unknown key {key!r}{did_you_mean(key, [*FORMS, 'severity', 'max_failures'])}")
     for key, allowed in (("action", _ACTIONS), ("severity", _SEVERITIES)):
         word = action if key == "action" else given.get(key)
         if word is not None and word not in allowed:
             raise UsageError(f"{where}: {key} {word!r} is not one of {', '.join(allowed)}")
+    if given.get("max_failures") is not None:
+        try:
+            check_most(given["max_failures"])
+        except ValueError as error:
+            raise UsageError(f"{where}: max_failures: {error}") from None
     for form, keys in _KEYS.items():
         _check_keys(f"{where}: {form}", given.get(form), keys, _REQUIRED.get(form, ()))
     for problem in problems(given, action):
@@ -181,7 +201,11 @@ def _count(value: Mapping[str, Any], setting: Setting) -> tuple[str, tuple[Input
 
 
 def _recent(value: Mapping[str, Any], setting: Setting) -> str:
-    oldest = dt.datetime.fromisoformat(setting.end) - dt.timedelta(seconds=seconds(str(value["within"])))
+    try:
+        within = seconds(str(value["within"]))
+    except ValueError as error:
+        raise UsageError(f"freshness: {error}") from None
+    oldest = dt.datetime.fromisoformat(setting.end) - dt.timedelta(seconds=within)
     moment = oldest.isoformat(sep=" ")
     return f"max(CAST({_identifier(value['column'])} AS TIMESTAMP)) >= TIMESTAMP '{moment}'"
 
@@ -213,23 +237,32 @@ def _most(value: Any) -> tuple[int | None, float | None]:
     if value is None:
         return None, None
     if isinstance(value, str) and value.strip().endswith("%"):
-        return None, share_of(value)
+        return None, _share(value)
     return (None, value) if isinstance(value, float) else (int(value), None)
 
 
-def share_of(text: str) -> float:
-    """Give a share such as `0.5%` as a number up to 1.
+def check_most(value: Any) -> Any:
+    """Give back a value that `max_failures` may have: `10`, `1%` or `0.01`.
 
     Raises:
-        UsageError: it is none.
+        ValueError: it may not.
     """
+    if isinstance(value, str) and value.strip().endswith("%"):
+        good = 0 <= _share(value) <= 1
+    elif isinstance(value, float):
+        good = 0 <= value < 1
+    else:
+        good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not good:
+        raise ValueError(f"{str(value)[:40]!r} is neither a number of rows nor a share such as 1% or 0.01")
+    return value
+
+
+def _share(text: str) -> float:
     try:
-        share = float(text.strip().removesuffix("%")) / 100
+        return float(text.strip().removesuffix("%")) / 100
     except ValueError:
-        share = math.nan
-    if not 0 <= share <= 1:
-        raise UsageError(f"{text[:40]!r} is not a share such as 0.5%")
-    return share
+        return math.nan
 
 
 def _check_keys(where: str, value: Any, keys: set[str], required: Sequence[str]) -> None:

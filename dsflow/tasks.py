@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from dsflow import parameters, partitions, reads
+from dsflow import parameters, partitions, reads, shortforms
 from dsflow.drafts import Asked, Draft, Recipe, date_parameter, draft_of, render_text
 from dsflow.errors import UsageError
 from dsflow.fingerprints import fingerprint, identity_of
@@ -31,7 +31,7 @@ from dsflow.notebooks import parameters_cell
 from dsflow.pipeline import Pipeline
 from dsflow.quantities import memory_bytes, seconds
 from dsflow.reads import Read
-from dsflow.shortforms import PREVIOUS, Setting, expectation
+from dsflow.shortforms import Setting, expectation
 from dsflow.specs.legacy import Place, place_of
 from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job, load_workspace
 from dsflow.specs.yaml import read_text
@@ -259,8 +259,7 @@ def _expectations(draft: Draft) -> tuple[Expectation, ...]:
         return replace(_from_datastore(draft, recipe.referenced[name]), name=name)
 
     def previous() -> Input:
-        before = partitions.shift(draft.ds, -1, job.grain)
-        return Input(name=f"{table}{PREVIOUS}", kind="table", target=table, as_of=before)
+        return shortforms.previous(table, partitions.shift(draft.ds, -1, job.grain))
 
     setting = Setting(table=table, end=draft.moment["end"], previous=previous, source=source)
     found = []

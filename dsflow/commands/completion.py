@@ -29,6 +29,18 @@ def jobs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Co
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+def tables(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the names of the tables."""
+    from dsflow.store.datastore import Datastore
+    from dsflow.workspace import Workspace
+
+    try:
+        names = Datastore(Workspace.find(ctx.find_root().params.get("directory")).datastore).names("table")
+    except DsflowError:
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
 def templates(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the names of the templates that are on this machine already."""
     from dsflow.workspace import TEMPLATE_SPECS, Workspace

@@ -48,7 +48,7 @@ def runs(
         return
     found = context.history.runs(job=job, ds=ds, status=status, since=since, limit=limit)
     if context.json:
-        context.console.document({"runs": [dataclasses.asdict(record) for record in found]})
+        context.console.document({"runs": [_document(record) for record in found]})
     elif found:
         columns = ["run", "job", "ds", "status", "rows", "took"]
         context.console.table(columns, [_row(r) for r in found], whole={"run", "ds", "status", "took"})
@@ -69,10 +69,10 @@ def show(context: Context, run: str) -> None:
     folder = context.history.folder(record)
     task, outcome = _load(Task, folder / "task.json"), _load(Outcome, folder / "outcome.json")
     if context.json:
-        parts = {"run": record, "task": task, "outcome": outcome}
+        parts = {"task": task, "outcome": outcome}
         # An outcome that failed is falsy.
         documents = {name: None if part is None else dataclasses.asdict(part) for name, part in parts.items()}
-        context.console.document(documents)
+        context.console.document({"run": _document(record), **documents})
     else:
         _show(context, record, task, outcome)
 
@@ -92,6 +92,11 @@ def rebuild(context: Context) -> None:
     for found in broken:
         context.console.note(f"skipped {found['folder']}: {found['reason']}")
     context.console.line(f"Done. RUNS={rebuilt.runs} BROKEN={len(broken)}")
+
+
+def _document(record: Record) -> dict[str, Any]:
+    # The verdicts on expectations are in the outcome; `dsflow checks` lists them by date.
+    return {name: value for name, value in dataclasses.asdict(record).items() if name != "checked"}
 
 
 def _row(record: Record) -> list[str]:

@@ -19,7 +19,7 @@ from dsflow.model import Action, Grain, Severity
 from dsflow.partitions import Standing
 from dsflow.quantities import memory_bytes, seconds
 from dsflow.schedule import check_cron
-from dsflow.shortforms import share_of
+from dsflow.shortforms import check_most
 from dsflow.workspace import check_name
 
 Format = Literal["csv", "json", "parquet", "text"]
@@ -105,14 +105,6 @@ def _alone(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _most_failures(value: Any) -> Any:
-    if isinstance(value, str):
-        share_of(value)
-    elif isinstance(value, bool) or value < 0 or (isinstance(value, float) and value >= 1):
-        raise ValueError(f"{value!r} is neither a number of rows nor a share such as 1% or 0.01")
-    return value
-
-
 def _known(names: Iterable[str]) -> AfterValidator:
     allowed = tuple(names)
 
@@ -143,7 +135,7 @@ ColumnNames = Annotated[
     tuple[Line, ...], BeforeValidator(_alone, json_schema_input_type=str | list[str]), Field(min_length=1)
 ]
 MostFailures = Annotated[
-    int | float | str, AfterValidator(_most_failures), WithJsonSchema({"type": ["integer", "number", "string"]})
+    int | float | str, AfterValidator(check_most), WithJsonSchema({"type": ["integer", "number", "string"]})
 ]
 
 

@@ -7,7 +7,7 @@ and `1:30` stay text, so that a `ds` or a postal code is what was written.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,12 +42,13 @@ class _Loader(_SafeLoader):  # type: ignore[misc]
     yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
 
 
-for _name, _pattern, _first in (
+_WORDS: tuple[tuple[str, str, Iterable[str]], ...] = (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("int", r"[-+]?(0|[1-9][0-9]{0,17})", "-+0123456789"),
     ("float", r"[-+]?(\.[0-9]+|(0|[1-9][0-9]{0,17})(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?)", "-+.0123456789"),
-):
+)
+for _name, _pattern, _first in _WORDS:
     _Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), list(_first))
 
 
@@ -103,6 +104,37 @@ def read_text(path: Path, shown: str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SpecError([f"{shown}: cannot be read: {reason}"]) from None
+
+
+def dump(value: Mapping[str, Any]) -> str:
+    """Give plain values as YAML that `read_mapping` reads back, in their order; a mapping in a list is one line."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100_000))
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper with tables a person can read, and texts of several lines as they are."""
+
+    def represent_text(self, text: str) -> yaml.Node:
+        style = "|" if "\n" in text else None
+        return self.represent_scalar(_TAG + "str", text, style=style)
+
+    def represent_table(self, rows: Iterable[Any]) -> yaml.Node:
+        node = self.represent_sequence(_TAG + "seq", list(rows))
+        for item in node.value:
+            if not isinstance(item, yaml.ScalarNode):
+                item.flow_style = True
+        node.flow_style = all(isinstance(item, yaml.ScalarNode) for item in node.value)
+        return node
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+# What PyYAML takes for a number, a date or a word of YAML 1.1 is quoted as text; so is what dsflow reads as a number.
+for _name, _pattern, _first in _WORDS:
+    _Dumper.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), list(_first))
+_Dumper.add_representer(str, _Dumper.represent_text)
+_Dumper.add_representer(list, _Dumper.represent_table)
 
 
 class _Values:

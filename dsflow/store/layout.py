@@ -7,6 +7,7 @@
     .dsflow/index/{tables,raw}/NAME.json            what the manifests say, in one file; can be made again
     .dsflow/locks/{tables,raw}/NAME/ds=DS           who is writing the partition
     .dsflow/locks/gate                              held for moments, by whoever takes a lock or repairs
+    .dsflow/checks/LOOK.json                        what `dsflow check` found in what is published
     .dsflow/trash/TIME-RUN/                         what a publish replaced, for a while
 
 Tables and raw datasets are kept apart everywhere, because they may share a name.
@@ -38,6 +39,7 @@ class Layout:
         self.own = self.root / ".dsflow"
         self.staging = self.own / "staging"
         self.trash = self.own / "trash"
+        self.checks = self.own / "checks"
         self.gate = self.own / "locks" / "gate"
 
     def dataset(self, store: Store, name: str) -> Path:
