@@ -139,7 +139,7 @@ class Keeper:
         log = Log(Masker.of(os.environ, self.secrets))
         pause, first = _FIRST_PAUSE, True
         while True:
-            task, watch, began = self._task_of_now(), Watch(self._state), time.monotonic()
+            task, watch, began = self.task_of_now(), Watch(self._state), time.monotonic()
             status = http.HTTPStatus.SERVICE_UNAVAILABLE
             try:
                 work = self._work(task, watch, log)
@@ -186,7 +186,7 @@ class Keeper:
         finally:
             watch.stop()
 
-    def _task_of_now(self) -> Task:
+    def task_of_now(self) -> Task:
         """Give the task with the ds of now; what was resolved for the first day stays with it."""
         if self.task.inputs or self.task.legacy:
             return self.task
@@ -196,7 +196,7 @@ class Keeper:
 
     def _state(self) -> object:
         """Give what makes the program another one when it changes: the files of the job, and the partition of now."""
-        return self._task_of_now().ds, sorted(_files(self.jobs / self.task.job))
+        return self.task_of_now().ds, sorted(_files(self.jobs / self.task.job))
 
     @contextlib.contextmanager
     def _in_its_place(self, reason: str, status: http.HTTPStatus) -> Iterator[None]:

@@ -7,6 +7,8 @@ import itertools
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from typing import Any
 import pytest
 
 from dsflow.errors import EXIT_CODES, EnvironmentMissing
-from dsflow.serve import detached
+from dsflow.serve import client, detached
 from dsflow.serve.client import Client, Refused, Unreachable
 from dsflow.serve.dispatcher import Closing, Dispatcher, Full
 from dsflow.serve.ledger import Ledger, Request, now
@@ -418,6 +420,35 @@ class TestEnding:
         own.start()
         assert [own.client.get(run)["status"] for run in runs] == ["interrupted"] * 2
         assert own.client.health()["running"] == own.client.health()["queued"] == 0
+
+
+class TestClient:
+    def test_the_example_of_the_docs_works_as_typed(self, served: Served) -> None:
+        text = (Path(__file__).parent.parent / "docs" / "serve.md").read_text(encoding="utf-8")
+        (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        folder = served.workspace.jobs / "create-table-weather"
+        build_tree(folder, {"job_specs.yaml": "version: 1\nkind: script\n", "main.sh": "echo it rains\n"})
+        command = [sys.executable, "-c", example]
+        done = subprocess.run(command, cwd=served.workspace.root, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "it rains\n"), done.stderr
+
+    def test_it_needs_nothing_but_the_standard_library(self, served: Served, tmp_path: Path) -> None:
+        (tmp_path / "client.py").write_bytes(Path(client.__file__).read_bytes())
+        script = f"import client; print(client.Client.of({str(served.places.door)!r}).health()['status'])"
+        command = [sys.executable, "-S", "-c", script]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.stdout == "ok\n", done.stderr
+
+    def test_it_gives_up_after_its_patience(self, tmp_path: Path) -> None:
+        away = Client(tmp_path / "socket", token="x")
+        for attempt in (
+            lambda: away.submit("quick", key="x", patience=0.2),
+            lambda: list(away.follow("x", patience=0)),
+        ):
+            with pytest.raises(Unreachable, match="no dsflow server answers"):
+                attempt()
+        with pytest.raises(Unreachable, match="token"):
+            Client.of(tmp_path).health()
 
 
 class TestInTheBackground:

@@ -38,7 +38,7 @@ function location(string $name): string {
  * there SQLite itself could not even open a file in WAL mode, which wants two more files beside it.
  */
 function copy_of(string $name, string $file): string {
-    $copy = sys_get_temp_dir() . '/' . md5("$name $file") . '.sqlite';
+    $copy = sys_get_temp_dir() . '/' . basename($name) . '.sqlite';
     $lock = fopen("$copy.lock", 'c');
     flock($lock, LOCK_EX);
     clearstatcache();
