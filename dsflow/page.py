@@ -166,7 +166,10 @@ def _origin(used: InputUsed) -> str:
 
 
 def _verdict(check: Check) -> dict[str, str]:
-    if not check.violations:
-        return {"sort": "passed", "what": "passed"}
-    what = {"fail": "failed", "drop": "rows dropped", "allow": "rows allowed"}[check.action]
-    return {"sort": "failed" if check.action == "fail" else "warned", "what": what}
+    what = {"tolerated": "within its limit", "allowed": "rows allowed", "dropped": "rows dropped"}
+    sorts = {"passed": "passed", "failed": "failed"}
+    told = what.get(check.verdict, check.verdict)
+    # Of a partition as a whole no rows are allowed or dropped.
+    told = "allowed" if check.per == "partition" and check.verdict == "allowed" else told
+    noted = "" if check.severity == "info" else "warned"
+    return {"sort": sorts.get(check.verdict, noted), "what": told}

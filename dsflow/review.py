@@ -88,7 +88,7 @@ class Reviewer:
         self._maker = Maker(workspace, settings)
         self._writers = [writer.job for writer in writers_in(workspace).every.get(("table", table), [])]
         if not self._writers:
-            hint = "Only expectations in the spec of the job that writes a table can be run over it."
+            hint = "What is expected is in the spec of the job that writes a table; `dsflow validate` reads them all."
             raise UsageError(f"no job of this workspace writes table {table!r}", hint)
 
     def review(self, wanted: Sequence[str], done: Callable[[], None] = lambda: None) -> Iterator[Reviewed]:

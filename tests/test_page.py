@@ -109,6 +109,36 @@ def test_each_check_has_a_verdict() -> None:
     assert "c z > 0 1,000 3 rows allowed d w > 0 1,000 1 failed" in text
 
 
+def test_a_check_shows_its_limit_what_was_found_and_some_of_the_rows() -> None:
+    row = "hour=3 note=<b>bold</b>"
+    checks = (
+        Check(name="a", constraint="x > 0", action="fail", rows=1000, violations=5, limit=10),
+        Check(
+            name="b", constraint="y > 0", action="fail", rows=1000, violations=12, limit=10, examples=(row, "hour=4")
+        ),
+        Check(
+            name="c",
+            constraint="count(*) > 5",
+            action="allow",
+            rows=2,
+            violations=1,
+            per="partition",
+            found="count(*) = 2",
+        ),
+    )
+    html = rendered(outcome=sample_outcome(checks=checks))
+    text = seen(html)
+    assert "a x > 0 1,000 5 of at most 10 within its limit b y > 0 1,000 12 of at most 10 failed" in text
+    assert "c count(*) > 5 count(*) = 2 2 allowed" in text
+    assert "2 of the rows that broke b" in text
+    assert "<b>bold" not in html
+
+
+def test_rows_that_were_set_aside_are_named() -> None:
+    published = dataclasses.replace(sample_outcome().outputs[0], quarantined=12)
+    assert "12 more in fct_rain__quarantine" in seen(rendered(outcome=sample_outcome(outputs=(published,))))
+
+
 def test_what_it_was_made_with_is_shown() -> None:
     text = seen(rendered())
     assert "Runtime docker (a Docker engine answers)" in text

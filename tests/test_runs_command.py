@@ -153,9 +153,9 @@ def test_show_tells_what_a_run_read_and_made(workspace: Workspace, dsflow: Dsflo
           + rain DOUBLE
 
         Checks
-        expectation        every row  action  rows    violations
-        ────────────────────────────────────────────────────────
-        rain_not_negative  rain >= 0  fail    26,115  0
+        expectation        must be true  action  rows    violations  verdict
+        ────────────────────────────────────────────────────────────────────
+        rain_not_negative  rain >= 0     fail    26,115  0           passed
     """)
 
 

@@ -12,6 +12,7 @@ from dsflow.commands import plans
 from dsflow.commands.completion import tables as complete_tables
 from dsflow.commands.context import Context
 from dsflow.errors import UsageError
+from dsflow.quantities import show_count
 
 if TYPE_CHECKING:
     from dsflow.records import Checked
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _USUALLY = 60
 _MOST_WARNINGS = 5
-# What the other columns of the table leave free at least.
+# So much room names and bars have at least.
 _NARROWEST = 8
 
 
@@ -51,7 +52,9 @@ def checks(context: Context, table: str, dates: tuple[str, ...]) -> None:
     if not shown:
         raise UsageError(f"table {table!r} has nothing in that span", f"It has {known[0]} to {known[-1]}.")
     entries = Index(datastore).entries("table", table)
-    counts = {ds: entry.rows for ds, entry in entries.items() if entry.rows is not None}
+    # Of what dsflow did not write, whoever checked it last has counted the rows.
+    counts = {one.ds: one.rows for one in checked if one.ds in entries}
+    counts |= {ds: entry.rows for ds, entry in entries.items() if entry.rows is not None}
     usual = {ds: trends.usual_before(counts, ds) for ds in shown if ds in counts}
     by_name = _by_name(checked)
     if context.json:
@@ -74,7 +77,7 @@ def _show(
 ) -> None:
     from dsflow.trends import sparkline
 
-    newest = next((f"{counts[ds]:,} rows" for ds in reversed(shown) if ds in counts), "")
+    newest = next((show_count(counts[ds], "row") for ds in reversed(shown) if ds in counts), "")
     rows: list[tuple[list[str], list[float | None], bool]] = [
         (["rows", "", newest], [counts.get(ds) for ds in shown], False)
     ]
@@ -84,12 +87,18 @@ def _show(
             shares = [_share(verdicts.get(ds)) for ds in shown]
             rows.append(([name, there[-1].action, _verdict(there[-1])], shares, True))
     widths = [max(len(cells[column]) for cells, _, _ in rows) for column in range(3)]
-    room = max(_NARROWEST, context.console.width() - sum(widths) - 2 * len(widths))
+    left = context.console.width() - sum(widths[1:]) - 2 * len(widths)
+    widths[0] = min(widths[0], max(_NARROWEST, left - _NARROWEST))
+    room = max(_NARROWEST, left - widths[0])
     for cells, values, from_zero in rows:
-        padded = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        padded = "  ".join(_fitting(cell, width) for cell, width in zip(cells, widths, strict=True))
         context.console.line(f"{padded}  {sparkline(values, room, from_zero=from_zero)}".rstrip())
     if not by_name:
         context.console.note("No verdict is recorded. `dsflow check` makes some; `dsflow runs rebuild` finds old ones.")
+
+
+def _fitting(text: str, width: int) -> str:
+    return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
 
 
 def _share(one: Checked | None) -> float | None:
@@ -106,7 +115,7 @@ def _warn(context: Context, counts: Mapping[str, int], usual: Mapping[str, Usual
     console = context.console
     odd = [(ds, found) for ds, found in usual.items() if found is not None and counts[ds] not in found]
     for ds, found in reversed(odd[-_MOST_WARNINGS:]):
-        told = f"{counts[ds]:,} rows, usually {found.low:,} to {found.high:,} ({found.of})"
+        told = f"{show_count(counts[ds], 'row')}, usually {found.low:,} to {found.high:,} ({found.of})"
         console.line(f"{console.style('!', 'yellow')} ds={ds}: {told}")
     if len(odd) > _MOST_WARNINGS:
         console.line(f"  and {len(odd) - _MOST_WARNINGS:,} earlier ones")

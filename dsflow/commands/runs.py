@@ -16,7 +16,7 @@ from dsflow.commands.completion import runs as complete_runs
 from dsflow.commands.context import Context
 from dsflow.console import Console
 from dsflow.masking import MASK
-from dsflow.model import InputUsed, Outcome, Published, Status, Task, from_json
+from dsflow.model import Check, InputUsed, Outcome, Published, Status, Task, from_json
 from dsflow.quantities import show_bytes, show_seconds
 from dsflow.records import RUNNING, Record
 
@@ -124,8 +124,8 @@ def _show(context: Context, record: Record, task: Task | None, outcome: Outcome 
         _facts(console, [(c.name, c.type) for c in published.manifest.columns], title="Schema")
         changes = [(change, "") for change in published.schema_changes]
         _facts(console, changes, title=f"Schema changes since ds={published.previous_ds}")
-    checks = [[c.name, c.constraint, c.action, _count(c.rows), _count(c.violations)] for c in outcome.checks]
-    _table(console, "Checks", ["expectation", "every row", "action", "rows", "violations"], checks)
+    checks = [[c.name, c.constraint, c.action, _count(c.rows), _found(c), c.verdict] for c in outcome.checks]
+    _table(console, "Checks", ["expectation", "must be true", "action", "rows", "violations", "verdict"], checks)
 
 
 def _head(context: Context, record: Record, task: Task | None, outcome: Outcome | None) -> list[tuple[str, str]]:
@@ -176,6 +176,10 @@ def _output(published: Published) -> list[str]:
     made = published.manifest
     name = f"{'tables' if made.store == 'table' else made.store}/{made.name}"
     return [name, made.ds, _count(made.rows), _size(made.bytes), made.hash[:12]]
+
+
+def _found(check: Check) -> str:
+    return check.found if check.per == "partition" else _count(check.violations)
 
 
 def _load(cls: type[T], path: Path) -> T | None:

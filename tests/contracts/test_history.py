@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from dsflow import history as history_module
 from dsflow.errors import EnvironmentMissing, UsageError
 from dsflow.history import History
-from dsflow.model import Failure, RunFinished, RunStarted, Status
+from dsflow.model import Check, Failure, Output, RunFinished, RunStarted, Status
+from dsflow.records import Checked, Look, checked_of, keep_look
 from tests.samples import failed_outcome, sample_outcome, sample_task, write_run
 
 MakeHistory = Callable[[], History]
@@ -57,7 +58,7 @@ def test_a_started_run_is_running_and_a_finished_one_complete(history: History, 
     assert [(r.run_id, r.status, r.finished) for r in history.runs()] == [(task.run_id, "running", None)]
     history(RunFinished(task=task, outcome=sample_outcome()))
     (record,) = history.runs()
-    assert dataclasses.asdict(record) == {
+    assert {name: value for name, value in dataclasses.asdict(record).items() if name != "checked"} == {
         "run_id": task.run_id,
         "job": "create-table-rain",
         "ds": "2026-11-20",
@@ -298,10 +299,99 @@ def test_an_older_database_is_migrated_once_and_keeps_its_rows(
     assert make_history().get().rows == 26_115
 
 
+def test_a_database_without_verdicts_gets_them_from_the_run_folders(
+    make_history: MakeHistory, datastore: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = history_module.MIGRATIONS
+    monkeypatch.setattr(history_module, "MIGRATIONS", today[:1])
+    monkeypatch.setattr(history_module, "_save_checks", lambda connection, checked: None)
+    task = sample_task()
+    make_history()(RunFinished(task=task, outcome=sample_outcome()))
+    write_run(datastore, task, sample_outcome())
+    monkeypatch.undo()
+    history = make_history()
+    assert [record.run_id for record in history.runs()] == [task.run_id]
+    assert history.checked("tables/fct_rain") == []
+    history.rebuild()
+    assert [one.name for one in history.checked("tables/fct_rain")] == ["rain_not_negative"]
+
+
+def checks(*violations: int) -> tuple[Check, ...]:
+    return tuple(
+        Check(name=f"rule {number}", constraint=f"x > {number}", action="drop", rows=100, violations=broken)
+        for number, broken in enumerate(violations)
+    )
+
+
+def test_the_last_verdict_on_each_expectation_is_kept_for_each_ds(history: History) -> None:
+    def run(number: int, ds: str, *violations: int) -> None:
+        output = Output(store="table", name="fct_rain", ds=ds)
+        task = sample_task(id_of(number), ds=ds, output=output)
+        finished = f"2026-11-20T05:00:0{number}+00:00"
+        history(
+            RunFinished(task=task, outcome=sample_outcome(id_of(number), checks=checks(*violations), finished=finished))
+        )
+
+    run(1, "2026-11-19", 3, 0)
+    run(2, "2026-11-20", 1)
+    run(3, "2026-11-19", 2, 5)
+    run(3, "2026-11-19", 2, 6)  # told twice
+    found = history.checked("tables/fct_rain")
+    assert [(one.ds, one.name, one.violations, one.run_id) for one in found] == [
+        ("2026-11-19", "rule 0", 2, id_of(3)),
+        ("2026-11-19", "rule 1", 6, id_of(3)),
+        ("2026-11-20", "rule 0", 1, id_of(2)),
+    ]
+    assert found[0] == Checked(
+        run_id=id_of(3),
+        dataset="tables/fct_rain",
+        ds="2026-11-19",
+        number=0,
+        name="rule 0",
+        condition="x > 0",
+        action="drop",
+        severity="error",
+        rows=100,
+        violations=2,
+        verdict="dropped",
+        at="2026-11-20T05:00:03.000+00:00",
+    )
+    assert history.checked("tables/other") == []
+
+
+def test_verdicts_of_a_run_that_failed_are_kept_too(history: History) -> None:
+    failed = tuple(dataclasses.replace(check, action="fail") for check in checks(7))
+    history(RunFinished(task=sample_task(), outcome=failed_outcome(checks=failed)))
+    [one] = history.checked("tables/fct_rain")
+    assert (one.verdict, one.violations) == ("failed", 7)
+
+
+def test_rebuild_makes_the_same_verdicts_from_the_folders_and_from_what_was_checked_later(
+    history: History, datastore: Path
+) -> None:
+    for number in range(3):
+        task, outcome = sample_task(id_of(number), ds=f"2026-11-2{number}"), sample_outcome(id_of(number))
+        history(RunFinished(task=task, outcome=outcome))
+        write_run(datastore, task, outcome)
+    later = checked_of(checks(9), "check-1", "tables/fct_rain", "2026-11-20", "2026-11-21T00:00:00.000+00:00")
+    history.record_look(later)
+    keep_look(datastore, Look(run_id="check-1", checked=later))
+    (datastore / ".dsflow" / "checks" / "damaged.json").write_text("{", "utf-8")
+    before = history.checked("tables/fct_rain")
+    assert [(one.ds, one.name) for one in before] == [
+        ("2026-11-20", "rain_not_negative"),
+        ("2026-11-20", "rule 0"),
+        ("2026-11-21", "rain_not_negative"),
+        ("2026-11-22", "rain_not_negative"),
+    ]
+    history.rebuild()
+    assert history.checked("tables/fct_rain") == before
+
+
 def test_a_database_of_a_newer_dsflow_is_refused(make_history: MakeHistory, monkeypatch: pytest.MonkeyPatch) -> None:
     make_history().runs()
     monkeypatch.setattr(history_module, "MIGRATIONS", ())
     with pytest.raises(
-        EnvironmentMissing, match="made by a newer dsflow .its schema is version 1, this dsflow knows 0"
+        EnvironmentMissing, match="made by a newer dsflow .its schema is version 2, this dsflow knows 0"
     ):
         make_history().runs()
