@@ -118,13 +118,13 @@ class DsflowJob(BaseOperator):  # type: ignore[misc]
 
     def _ds(self, context: Mapping[str, Any]) -> str:
         """Give the partition that a person chose, else the one that the moment of the run stands for."""
+        run = context["dag_run"]
         try:
-            if chosen := context["params"].get("ds"):
+            if chosen := (run.conf or {}).get("ds") or context["params"].get("ds"):
                 partitions.start_of(chosen, self.grain)
                 return str(chosen)
         except DsflowError as error:
             raise AirflowFailException(f"{error.message}. {error.hint}") from None
-        run = context["dag_run"]
         # A run that was triggered without a date has only the moment at which it was to start.
         moment: dt.datetime = run.logical_date or run.run_after
         return partitions.stands_for(moment.astimezone(context["dag"].timezone), self.grain, self.partition)

@@ -173,8 +173,7 @@ class Keeper:
         write_text(run_folder / "task.json", model.to_json(task))
         site = Site(task=task, run_folder=run_folder, data=self.data, jobs=self.jobs, secrets=self.secrets)
         work = site.work(None, log, watch.end_on_change)
-        given = {"HOST": self.address[0], "PORT": str(self.address[1]), **_RELOADING}
-        return dataclasses.replace(work, environment={**work.environment, **given})
+        return dataclasses.replace(work, environment={**work.environment, **_RELOADING})
 
     def _run(self, work: Work, watch: Watch) -> str:
         """Run the program until it ends, or is ended because something has changed, and give the reason."""

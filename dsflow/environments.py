@@ -133,7 +133,8 @@ def _make_locked(folder: Path, text: str, shown: str) -> None:
         _run([sys.executable, "-m", "venv", *(["--without-pip"] if uv else []), str(folder)], [shown])
         lock.write_text(text, encoding="utf-8")
         install = [uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
-        _run([*install, "-q", "--require-hashes", "-r", str(lock)], [shown])
+        # A lock names everything, also what it leaves out.
+        _run([*install, "-q", "--no-deps", "--require-hashes", "-r", str(lock)], [shown])
         (folder / _COMPLETE).touch()
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

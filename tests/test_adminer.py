@@ -88,7 +88,8 @@ def adminer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     record(History(None, made.workspace.datastore), "20261120T043512-3f9a1c")
     made.start(request.param)
     yield made
-    assert made.dsflow("stop-all").returncode == 0
+    stopped = made.dsflow("stop-all")
+    assert stopped.returncode == 0, stopped.stderr
 
 
 def php_and_adminer() -> None:
@@ -201,7 +202,8 @@ def test_the_runs_can_be_in_postgresql(tmp_path: Path, postgres: sa.URL, tab: Pa
         assert DATABASE_PASSWORD not in tab.content()
         assert DATABASE_PASSWORD not in urllib.parse.unquote_plus(tab.url)
     finally:
-        assert made.dsflow("stop-all").returncode == 0
+        stopped = made.dsflow("stop-all")
+    assert stopped.returncode == 0, stopped.stderr
 
 
 @pytest.mark.docker

@@ -43,7 +43,7 @@ SIMPLE = """
             self.wfile.write(text.encode())
 
     print("with", os.environ.get("DSFLOW_PARAMS"), flush=True)
-    address = os.environ["DSFLOW_HOST"], int(os.environ["DSFLOW_PORT"])
+    address = os.environ["HOST"], int(os.environ["PORT"])  # as Dash does
     http.server.ThreadingHTTPServer(address, Handler).serve_forever()
     """
 SPEC = "version: 1\nkind: dashboard\n"
@@ -71,7 +71,8 @@ class Place:
 def place(make_workspace: MakeWorkspace) -> Iterator[Place]:
     made = Place(make_workspace({"dsflow.yml": f"version: 1\nports: {{dash: {a_free_port()}}}\n", **FILES}))
     yield made
-    assert made.dsflow("stop-all").returncode == 0
+    stopped = made.dsflow("stop-all")
+    assert stopped.returncode == 0, stopped.stderr
 
 
 def a_free_port() -> int:
@@ -265,7 +266,8 @@ def dashed(tmp_path_factory: pytest.TempPathFactory, surroundings: Any) -> Itera
         assert made.dsflow("generate-job", "plotly_dash_app", name, *given, "-y").returncode == 0
     rain(made.workspace, "2026-11-18", "2026-11-19", "2026-11-20")
     yield made
-    assert made.dsflow("stop-all").returncode == 0
+    stopped = made.dsflow("stop-all")
+    assert stopped.returncode == 0, stopped.stderr
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +20,8 @@ HOME = Path(os.environ["AIRFLOW_HOME"])
 PATIENCE_SECONDS = 10.0
 # Measured: what Airflow's parts take by themselves, and each running task on top.
 OWN_BYTES, TASK_BYTES = 1100 << 20, 130 << 20
-OPTIONS = {"scheduler": ["--skip-serve-logs"], "triggerer": ["--skip-serve-logs"]}
+# These start tasks, or wake them up, which begin by asking the API server; and their options.
+LATER = {"scheduler": ["--skip-serve-logs"], "triggerer": ["--skip-serve-logs"]}
 
 
 def main(parts: list[str]) -> int:
@@ -30,16 +32,26 @@ def main(parts: list[str]) -> int:
     os.environ.setdefault("AIRFLOW__CORE__PARALLELISM", str(tasks_at_once()))
     migrate()
     forget_schedulers()
-    airflow = [sys.executable, "-m", "airflow"]
-    running = {part: subprocess.Popen([*airflow, part, *OPTIONS.get(part, [])]) for part in parts}
-    ended: list[str] = []
+    running: dict[str, subprocess.Popen] = {}
+    waiting, ended = sorted(parts, key=lambda part: part in LATER), []
     while not stopping and not ended:
+        if waiting and (waiting[0] not in LATER or answers()):
+            part = waiting.pop(0)
+            running[part] = subprocess.Popen([sys.executable, "-m", "airflow", part, *LATER.get(part, [])])
+            continue
         time.sleep(0.2)
         ended = [part for part, process in running.items() if process.poll() is not None]
     for part in ended:
         sys.stderr.write(f"airflow {part} has ended with {running[part].returncode}\n")
     stop(running)
     return 1 if ended and not stopping else 0
+
+
+def answers() -> bool:
+    """Whether the API server is there."""
+    with socket.socket() as trial:
+        trial.settimeout(1)
+        return trial.connect_ex(("127.0.0.1", int(os.environ["AIRFLOW__API__PORT"]))) == 0
 
 
 def tasks_at_once() -> int:

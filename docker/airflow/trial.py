@@ -43,7 +43,7 @@ def tried(name: str, ds: str) -> dict:
         raise SystemExit(f"there is no DAG {name!r}; there are: {', '.join(sorted(bag.dags)) or 'none'}")
     dag = bag.dags[name]
     moment = timezone.parse(ds, timezone=dag.timezone)
-    run = dag.test(logical_date=moment, run_conf={"ds": ds} if "ds" in dag.params else None)
+    run = dag.test(logical_date=moment, run_conf={"ds": ds})
     states = {task.task_id: str(task.state) for task in run.get_task_instances()}
     return {"error": "", "tasks": {task.task_id: states.get(task.task_id, "None") for task in dag.topological_sort()}}
 

@@ -40,7 +40,7 @@ def start_airflow(context: Context, /, **options: Any) -> None:
 @starting
 @click.pass_obj
 def start_adminer(context: Context, /, **options: Any) -> None:
-    """Start Adminer on the database of runs and the SQL sources."""
+    """Start Adminer on the database of runs."""
     _start(context, "adminer", options)
 
 

@@ -16,6 +16,8 @@ from dsflow.workspace import Workspace
 Notify = Callable[[str], None]
 FormName = Literal["container", "process", "server"]
 LOOPBACK = "127.0.0.1"
+# What a service that is a process has in its environment: the key of its workspace, `/`, and its name.
+MARK = "DSFLOW_SERVICE"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,15 @@ import contextlib
 import errno
 import socket
 from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsflow.containers import engine, residents
 from dsflow.errors import DsflowError, EnvironmentMissing, UsageError
+from dsflow.services.contract import MARK
+
+if TYPE_CHECKING:
+    import psutil
 
 _TRIED = 200
 
@@ -59,9 +65,19 @@ def owner(port: int) -> str:
         for connection in psutil.net_connections("tcp"):
             address = connection.laddr
             if connection.status == psutil.CONN_LISTEN and address and address[1] == port and connection.pid:
-                process = psutil.Process(connection.pid)
-                return f"process {process.pid} ({' '.join(process.cmdline())[:60] or process.name()})"
+                return _named(psutil.Process(connection.pid))
     return "another program"
+
+
+def _named(process: psutil.Process) -> str:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        environment = process.environ()
+        if MARK in environment:
+            name, workspace = environment[MARK].partition("/")[2], Path(environment.get("DSFLOW_WORKSPACE", ""))
+            return f"the service {name} of the workspace {workspace.name}"
+    return f"process {process.pid} ({' '.join(process.cmdline())[:60] or process.name()})"
 
 
 def _problem(port: int, address: str) -> int | None:

@@ -23,10 +23,9 @@ import psutil
 from dsflow import environments
 from dsflow.errors import EnvironmentMissing
 from dsflow.services import records
-from dsflow.services.contract import FormName, Found, Launch, Made, Notify, Service, Shell, make_private
+from dsflow.services.contract import MARK, FormName, Found, Launch, Made, Notify, Service, Shell, make_private
 from dsflow.workspace import Workspace
 
-_MARK = "DSFLOW_SERVICE"
 # A clock that is set moves the moments at which processes seem to have started.
 _SAME_MOMENT = 2.0
 _PAUSE = 0.05
@@ -132,7 +131,7 @@ class AsProcess:
         """Start a shell with the environment of the service."""
         with contextlib.suppress(psutil.Error):
             environment = psutil.Process(int(found.id)).environ()
-            environment.pop(_MARK, None)
+            environment.pop(MARK, None)
             return Shell(command=tuple(command) or (os.environ.get("SHELL") or "sh",), environment=environment)
         raise EnvironmentMissing(f"{found.name} has ended", f"`dsflow start {found.name}` starts it again.")
 
@@ -147,7 +146,7 @@ def _spawn(launch: Launch, log: Path) -> subprocess.Popen[bytes]:
     path = [str(python.parent), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     own = {
         "PATH": os.pathsep.join(path), "PYTHONPATH": str(environments.package_path()), "PYTHONUNBUFFERED": "1",
-        "DSFLOW_WORKSPACE": os.path.abspath(service.workspace.root), _MARK: _mark(service.workspace, service.name),
+        "DSFLOW_WORKSPACE": os.path.abspath(service.workspace.root), MARK: _mark(service.workspace, service.name),
     }  # fmt: skip
     environment = {**inherited, **own, **launch.environment}
     # `python` and the programs installed with it are those of the environment, wherever PATH led before.
@@ -216,7 +215,7 @@ def _all_marked(workspace: Workspace) -> Iterator[psutil.Process]:
 
 def _mark_of(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error, OSError):
-        return process.environ().get(_MARK, "")
+        return process.environ().get(MARK, "")
     return ""
 
 

@@ -204,6 +204,8 @@ def test_stop_all_touches_nothing_else(
     assert dsflow("-C", str(foreign.root), "start", "web", "--form", form).exit_code == 0
     for name in ("web", "second"):
         assert dsflow("start", name, "--form", form).exit_code == 0
+    clash = dsflow("-C", str(foreign.root), "start", "web", "--port", str(port))
+    assert (clash.exit_code, "is taken by the service web of the workspace work space" in clash.err) == (4, True)
     before = there(foreign)
     assert {row["name"] for row in dsflow("ps", "--json").document} == {"web", "second"}
     assert dsflow("stop-all").exit_code == 0
