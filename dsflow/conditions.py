@@ -24,8 +24,8 @@ _OPERATORS = (
     " NullSafeNEQ Or Paren Sub TryCast Tuple Var"
 )
 _FUNCTIONS = (
-    "Abs ArrayContains ArraySize Ceil Coalesce Concat ConcatWs Contains DateTrunc Day DayOfYear EndsWith Exp Extract"
-    " Floor Greatest Hour IsNan Least Left Length Ln Log Lower Minute Month Nullif Pow Quarter RegexpLike Replace"
+    "Abs ArrayContains ArraySize Coalesce Concat ConcatWs Contains DateTrunc Day DayOfYear EndsWith Exp Extract"
+    " Greatest Hour IsNan Least Left Length Ln Log Lower Minute Month Nullif Pow Quarter RegexpLike Replace"
     " Reverse Right Round Second Sign SplitPart Sqrt StartsWith StrPosition Substring TimeToStr TimestampTrunc Trim"
     " Upper Week Year"
 )
@@ -33,6 +33,8 @@ _AGGREGATES = "Avg Count CountIf LogicalAnd LogicalOr Max Median Min Stddev Stdd
 _AROUND_AGGREGATES = "Distinct Filter Lag Lead Order Ordered RowNumber Where Window WindowSpec Star"
 _ALLOWED = frozenset(f"{_OPERATORS} {_FUNCTIONS} {_AGGREGATES} {_AROUND_AGGREGATES}".split())
 _COUNTED = frozenset(_AGGREGATES.split())
+# To what a value may be cast. Engines round differently where a fraction becomes a whole number.
+_TYPES = set("BOOLEAN DATE DECIMAL DOUBLE FLOAT TEXT TIMESTAMP TIMESTAMPNTZ TIMESTAMPTZ VARCHAR".split())
 _CLOCKS = {"CurrentDate", "CurrentTimestamp", "CurrentTime", "CurrentDatetime", "Localtimestamp", "Localtime"}
 _QUERIES = {"Select", "Subquery", "Union", "Exists", "From", "Table", "With", "CTE", "Values", "Intersect", "Except"}
 _FUNCTION_HINT = "docs/expectations.md lists the functions that mean the same to every engine."
@@ -156,6 +158,9 @@ def _check_node(node: exp.Expr, where: str) -> None:
     if kind not in _ALLOWED or (isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count)):
         shown = _written(node, {})[:60]
         raise UsageError(f"{where}: {shown!r} may not be in a constraint", _FUNCTION_HINT)
+    if isinstance(node, exp.Cast) and node.to.this.name not in _TYPES:
+        hint = "Use round(), or cast to DOUBLE, DECIMAL, VARCHAR, DATE or TIMESTAMP."
+        raise UsageError(f"{where}: engines differ in a cast to {_written(node.to, {})[:60]}", hint)
     if isinstance(node, exp.Like | exp.ILike) and "\\" in _written(node.expression, {}):
         raise UsageError(f"{where}: engines differ in what a backslash after LIKE means", "contains() knows none.")
 
@@ -188,6 +193,10 @@ def _written(tree: exp.Expr, names: Mapping[str, str]) -> str:
         if names and isinstance(node, exp.Div | exp.IntDiv | exp.Mod) and not _is_nonzero(node.expression):
             # An engine would give infinity, another one an error; no value is a violation to all of them.
             node.set("expression", exp.Nullif(this=node.expression, expression=exp.Literal.number(0)))
+        if names and isinstance(node, exp.IsNan):
+            # Of NULL an engine says that it is no NaN, another one that it does not know; NaN equals NaN to both.
+            nan = exp.cast(exp.Literal.string("NaN"), "DOUBLE")
+            return exp.Paren(this=exp.EQ(this=node.this, expression=nan))
         return node
 
     return str(tree.copy().transform(changed).sql("duckdb", comments=False))
