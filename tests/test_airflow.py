@@ -31,6 +31,7 @@ from tests.resident import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+    from sqlalchemy import URL
 
     from dsflow.containers.engine import Image
 
@@ -477,3 +478,30 @@ class TestTrials:
         assert json.loads(done.stdout)["tasks"] == {"patient": "failed", "wet": "upstream_failed"}
         (run,) = json.loads(dsflow(root, "--json", "runs"))["runs"]
         assert (run["ds"], run["status"]) == (DAYS[0], "interrupted")
+
+
+@pytest.mark.postgres
+def test_its_database_can_be_postgresql(postgres: URL, tmp_path: Path) -> None:
+    build_tree(tmp_path, {"dsflow.yml": SETTINGS, **JOBS})
+    dsflow(tmp_path, "generate-dag", "hours", "--schedule", "none")
+    database = airflow_database(postgres)
+    made = Airflow(tmp_path, free_port(), "")
+    start = ("start-airflow", "--form", "process", "--port", str(made.port))
+    try:
+        dsflow(tmp_path, *start, DSFLOW_AIRFLOW_DATABASE=database)
+        made.switch_on("hours")
+        assert "unchanged" in dsflow(tmp_path, "--json", *start)
+        assert not list((tmp_path / ".dsflow" / "services" / "airflow").glob("*.db"))
+    finally:
+        lifecycle.stop_all(Workspace(tmp_path), print)
+
+
+def airflow_database(server: URL) -> str:
+    """Make a database and give its URL as people write it."""
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text("CREATE DATABASE airflow"))
+    engine.dispose()
+    return f"postgresql://{server.username}@{server.host}:{server.port}/airflow"

@@ -4,12 +4,12 @@ In place of `airflow standalone`, which leaves its parts behind when it is asked
 others, and whoever runs this sees it.
 """
 
+import configparser
 import contextlib
 import hashlib
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -17,9 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 HOME = Path(os.environ["AIRFLOW_HOME"])
+OWN_DATABASE = HOME / "airflow.db"
 PATIENCE_SECONDS = 10.0
 # Measured: what Airflow's parts take by themselves, and each running task on top.
 OWN_BYTES, TASK_BYTES = 1100 << 20, 130 << 20
+GONE = "UPDATE job SET state = 'failed' WHERE state = 'running' AND job_type = 'SchedulerJob'"
 # These start tasks, or wake them up, which begin by asking the API server; and their options.
 LATER = {"scheduler": ["--skip-serve-logs"], "triggerer": ["--skip-serve-logs"]}
 
@@ -64,11 +66,11 @@ def tasks_at_once() -> int:
 
 
 def migrate() -> None:
-    """Make the database, or bring it to this version; a database that is there already costs nothing."""
-    key = hashlib.sha256(f"{version('apache-airflow-core')} {config()}".encode()).hexdigest()
+    """Make the database, or bring it to this version; where that was done already it costs nothing."""
+    key = hashlib.sha256(f"{version('apache-airflow-core')} {database()}".encode()).hexdigest()
     mark = HOME / "database-version"
     with contextlib.suppress(OSError):
-        if mark.read_text() == key and (own_database() is None or own_database().is_file()):
+        if mark.read_text() == key and (OWN_DATABASE.is_file() or database() != f"sqlite:///{OWN_DATABASE}"):
             return
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True)
     mark.write_text(key)
@@ -77,24 +79,23 @@ def migrate() -> None:
 def forget_schedulers() -> None:
     """Tell the database that schedulers of earlier starts are gone, so that their tasks are taken up at once.
 
-    Without this, the new scheduler waits half a minute for a sign of life of the old one.
+    Without this, the new scheduler waits minutes for a sign of life of the old one.
     """
-    path = own_database()
-    if path is not None:
-        with contextlib.closing(sqlite3.connect(path, timeout=60)) as database, database:
-            database.execute("UPDATE job SET state = 'failed' WHERE state = 'running' AND job_type = 'SchedulerJob'")
+    import sqlalchemy as sa
+
+    with sa.create_engine(database()).begin() as connection:
+        connection.execute(
+            sa.text("UPDATE job SET state = 'failed' WHERE state = 'running' AND job_type = 'SchedulerJob'")
+        )
 
 
-def config() -> str:
-    """Give the text of airflow.cfg, which dsflow writes."""
-    with contextlib.suppress(OSError):
-        return (HOME / "airflow.cfg").read_text()
-    return ""
-
-
-def own_database() -> Path | None:
-    """Give the SQLite database, or None where another one is configured."""
-    return None if "\nsql_alchemy_conn" in config() else HOME / "airflow.db"
+def database() -> str:
+    """Give the URL of the database: what airflow.cfg names, which dsflow writes, else a file beside it."""
+    config = configparser.ConfigParser()
+    config.read(HOME / "airflow.cfg", encoding="utf-8")
+    usual = f"sqlite:///{OWN_DATABASE}"
+    named = os.environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN")
+    return named or config.get("database", "sql_alchemy_conn", fallback=usual)
 
 
 def stop(running: dict[str, subprocess.Popen]) -> None:
