@@ -34,7 +34,8 @@ _AROUND_AGGREGATES = "Distinct Filter Lag Lead Order Ordered RowNumber Where Win
 _ALLOWED = frozenset(f"{_OPERATORS} {_FUNCTIONS} {_AGGREGATES} {_AROUND_AGGREGATES}".split())
 _COUNTED = frozenset(_AGGREGATES.split())
 # To what a value may be cast. Engines round differently where a fraction becomes a whole number.
-_TYPES = set("BOOLEAN DATE DECIMAL DOUBLE FLOAT TEXT TIMESTAMP TIMESTAMPNTZ TIMESTAMPTZ VARCHAR".split())
+_TYPES = frozenset({"BOOLEAN", "DATE", "DECIMAL", "DOUBLE", "FLOAT", "TEXT", "VARCHAR"})
+_MOMENTS = frozenset({"TIMESTAMP", "TIMESTAMPNTZ", "TIMESTAMPTZ"})
 _CLOCKS = {"CurrentDate", "CurrentTimestamp", "CurrentTime", "CurrentDatetime", "Localtimestamp", "Localtime"}
 _QUERIES = {"Select", "Subquery", "Union", "Exists", "From", "Table", "With", "CTE", "Values", "Intersect", "Except"}
 _FUNCTION_HINT = "docs/expectations.md lists the functions that mean the same to every engine."
@@ -158,7 +159,7 @@ def _check_node(node: exp.Expr, where: str) -> None:
     if kind not in _ALLOWED or (isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count)):
         shown = _written(node, {})[:60]
         raise UsageError(f"{where}: {shown!r} may not be in a constraint", _FUNCTION_HINT)
-    if isinstance(node, exp.Cast) and node.to.this.name not in _TYPES:
+    if isinstance(node, exp.Cast) and node.to.this.name not in _TYPES | _MOMENTS:
         hint = "Use round(), or cast to DOUBLE, DECIMAL, VARCHAR, DATE or TIMESTAMP."
         raise UsageError(f"{where}: engines differ in a cast to {_written(node.to, {})[:60]}", hint)
     if isinstance(node, exp.Like | exp.ILike) and "\\" in _written(node.expression, {}):

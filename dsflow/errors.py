@@ -106,7 +106,7 @@ class Bug(DsflowError):
 
 EXIT_CODES: dict[int, str] = {
     0: "ok, or nothing to do",
-    1: "a job failed",
+    1: "a job failed, or a test of one",
     2: "usage or validation error; nothing was started",
     3: "an expectation failed; nothing was published",
     4: "something is missing in the environment (engine, image, package, port, disk)",

@@ -15,6 +15,8 @@ from dsflow.console import Console, timestamp
 from dsflow.errors import Interrupted, PartitionLocked
 from dsflow.masking import MASK
 from dsflow.model import (
+    QUARANTINE,
+    Check,
     Event,
     Failure,
     LogLine,
@@ -105,7 +107,7 @@ class Screen:
 def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
     """Give the last line of a command that runs something, made for grep. WAIT is there only where something waits."""
     count = {status: sum(1 for o in outcomes if o.status is status) for status in Status}
-    warned = sum(1 for o in outcomes if o and any(check.violations for check in o.checks))
+    warned = sum(1 for o in outcomes if o and any(_is_told(check) for check in o.checks))
     failed = count[Status.FAILED] + count[Status.INTERRUPTED]
     waits = f"WAIT={count[Status.ABORTED]} " if count[Status.ABORTED] else ""
     return (
@@ -138,11 +140,23 @@ def ending(console: Console, datastore: str, task: Task, outcome: Outcome, *, br
         if not brief:
             lines.append(f"  Job output data saved to {datastore}/{folder}/{manifest.name}/ds={manifest.ds}")
         lines += [f"  schema change since ds={published.previous_ds}: {c}" for c in published.schema_changes]
-    for check in outcome.checks:
-        if check.violations:
-            counted = f"{check.violations:,} of {show_count(check.rows, 'row')}"
-            lines.append(f"  warning: {counted} broke {check.name!r} ({check.action})")
+        if published.quarantined:
+            place = f"{datastore}/{folder}/{manifest.name}{QUARANTINE}/ds={manifest.ds}"
+            lines.append(f"  {show_count(published.quarantined, 'row')} dropped, into {place}")
+    lines += [f"  {_told(check)}" for check in outcome.checks if _is_told(check)]
     return lines if brief else [*lines, f"  page: {datastore}/{task.folder}/index.html"]
+
+
+def _is_told(check: Check) -> bool:
+    return check.verdict in ("allowed", "dropped") and check.severity != "info"
+
+
+def _told(check: Check) -> str:
+    word = "error" if check.severity == "error" else "warning"
+    if check.per == "partition":
+        return f"{word}: {check.name!r} is broken ({check.action}): {check.found}"
+    counted = f"{check.violations:,} of {show_count(check.rows, 'row')}"
+    return f"{word}: {counted} broke {check.name!r} ({check.action})"
 
 
 def _explanation(console: Console, datastore: str, task: Task, outcome: Outcome) -> list[str]:
@@ -151,6 +165,7 @@ def _explanation(console: Console, datastore: str, task: Task, outcome: Outcome)
     if failure.place or failure.source:
         lines.append(f"{failure.place}: {failure.source}" if failure.source else f"at {failure.place}")
     lines.append(failure.message)
+    lines += next((list(check.examples) for check in outcome.checks if check.verdict == "failed"), [])
     if console.verbose and failure.traceback:
         lines += failure.traceback.splitlines()
     if failure.hint:

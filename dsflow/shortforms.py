@@ -196,7 +196,7 @@ def _count(value: Mapping[str, Any], setting: Setting) -> tuple[str, tuple[Input
     previous = setting.previous() if _against(value) else None
     of = f" * (SELECT count(*) FROM {_identifier(previous.name)})" if previous else ""
     bounds = (("min", ">="), ("max", "<="))
-    parts = [f"count(*) {sign} {value[key]}{of}" for key, sign in bounds if value.get(key) is not None]
+    parts = [f"count(*) {sign} {_number(value[key])}{of}" for key, sign in bounds if value.get(key) is not None]
     return " AND ".join(parts), (previous,) if previous else ()
 
 
@@ -288,6 +288,10 @@ def _names(value: Any) -> list[str]:
 
 def _identifier(name: str) -> str:
     return '"' + str(name).replace('"', '""') + '"'
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
 
 
 def _literal(value: Any) -> str:

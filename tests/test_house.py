@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from dsflow.cli import COMMANDS, dsflow
 from dsflow.errors import EXIT_CODES
 from dsflow.specs import models as specs_models
+from dsflow.specs import testfile
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "dsflow"
@@ -46,6 +47,7 @@ OWNERS = {
     "nbformat": {"kinds.notebook"},
     "papermill": {"kinds.notebook"},
     "pyarrow": {"engines.duckdb"},
+    "pytest": {"testing.plugin"},
     "pydantic": {"specs.load", "specs.errors", "specs.legacy", "specs.models", "specs.testfile"},
     "pygments": {"highlighting"},
     "rich": {"board", "console", "screen"},
@@ -130,7 +132,9 @@ def module_of(path: Path) -> str:
 
 def test_every_library_is_a_declared_requirement() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    required = [*project["dependencies"], *project["optional-dependencies"]["serve"]]
+    # pytest loads the one module of ours that imports it.
+    extras = project["optional-dependencies"]
+    required = [*project["dependencies"], *extras["serve"], *extras["test"]]
     declared = {re.split(r"[^a-z0-9-]", line)[0].replace("-", "_") for line in required}
     names = {"yaml": "pyyaml", "zmq": "pyzmq", "pydantic_core": "pydantic", "IPython": "ipython"}
     used = {library for path in MODULES for library in imported(path)} - set(sys.stdlib_module_names) - {"dsflow"}
@@ -191,6 +195,12 @@ def spec_keys() -> list[tuple[str, str]]:
 def test_the_docs_explain_every_key(model: str, key: str) -> None:
     text = (DOCS / "specs.md").read_text(encoding="utf-8")
     assert re.search(rf"`([a-z_.]+\.)?{re.escape(key)}`", text), f"docs/specs.md does not explain {key} ({model})"
+
+
+@pytest.mark.parametrize("model", [testfile.TestFile, testfile.GivenSpec, testfile.ExpectedSpec])
+def test_the_docs_explain_every_key_of_a_test(model: type[BaseModel]) -> None:
+    text = (DOCS / "testing.md").read_text(encoding="utf-8")
+    assert [key for key in model.model_fields if f"\n| `{key}` | " not in text] == []
 
 
 @pytest.mark.parametrize("code", EXIT_CODES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,6 +122,25 @@ def test_a_script_that_writes_files(judge: Callable[..., Verdict]) -> None:
     assert "files.sortd.txt: expected a file, got no such file; did you mean 'sorted.txt'?" in told(
         judge("sort", missing, tree)
     )
+
+
+def test_files_that_are_packed_or_no_text(judge: Callable[..., Verdict]) -> None:
+    spec = "version: 1\nkind: script\nmain: s.sh\noutput: {raw: packed}\n"
+    script = "printf 'a\\n' | gzip > \"$1\"/x.csv.gz\nprintf '\\377' > \"$1\"/y.bin\n"
+    tree = {"jobs/pack/job_specs.yaml": spec, "jobs/pack/s.sh": script}
+    digest = hashlib.sha256(b"\xff").hexdigest()
+    test = f"ds: 2026-11-20\nexpected: {{files: {{x.csv.gz: \"a\\n\", y.bin: 'sha256:{digest}'}}}}\n"
+    assert told(judge("pack", test, tree)) == []
+
+
+def test_the_sample_pipeline_keeps_its_tests() -> None:
+    workspace = Workspace(Path(__file__).parent.parent)
+    files = sorted(workspace.jobs.glob("*/tests/*.yaml"))
+    assert len(files) == 3
+    with Trials(workspace) as trials:
+        assert {path.parent.parent.name: told(trials.judge(path.parent.parent.name, path)) for path in files} == {
+            path.parent.parent.name: [] for path in files
+        }
 
 
 def test_a_legacy_download_is_given_the_file_that_it_fetches(judge: Callable[..., Verdict]) -> None:

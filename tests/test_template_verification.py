@@ -53,6 +53,9 @@ def test_a_template_makes_a_job_that_does_what_it_promises(
     if (verify / "expected.json").is_file():
         _check_dashboard(job, json.loads((verify / "expected.json").read_text("utf-8")))
         return
+    if (workspace.jobs / job / "tests").is_dir():
+        tested = dsflow("test", job)
+        assert tested.exit_code == 0, tested.out
     ran = dsflow("run", job, asked["ds"], "--runtime", "process")
     assert ran.exit_code == 0, ran.out + ran.err
     if (verify / "expected.csv").is_file():

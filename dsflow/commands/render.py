@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from dsflow.commands.completion import jobs as complete_jobs
 from dsflow.commands.context import Context
+from dsflow.model import Expectation
 
 # These differ from run to run and say nothing about the job.
 _LEFT_OUT = ("run_id", "created", "facts", "protocol")
@@ -35,10 +36,21 @@ def render(context: Context, job: str, arguments: tuple[str, ...], params: tuple
         context.console.document(dataclasses.asdict(task))
     elif task.code is not None:
         context.console.line(task.code.rstrip("\n"))
+        for line in _expected(task.expectations):
+            context.console.line(line)
     else:
         shown = {key: value for key, value in dataclasses.asdict(task).items() if key not in _LEFT_OUT}
         for line in _lines(shown, ""):
             context.console.line(line)
+
+
+def _expected(expectations: Sequence[Expectation]) -> Iterator[str]:
+    """Give expectations as comments, so that what is shown can still be run."""
+    for number, expectation in enumerate(expectations):
+        if not number:
+            yield ""
+        sql = " ".join(expectation.constraint.split())
+        yield f"-- {expectation.name} ({expectation.action}): {sql}"
 
 
 def _lines(value: dict[str, Any], indent: str) -> Iterator[str]:

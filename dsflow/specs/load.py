@@ -33,6 +33,7 @@ from dsflow.specs.models import (
     TemplateSpec,
     WorkspaceSpec,
 )
+from dsflow.specs.testfile import TestFile
 from dsflow.specs.yaml import SpecError, read_mapping, read_text, short
 from dsflow.workspace import JOB_SPECS, SERVICE_SPECS, TEMPLATE_SPECS, Workspace
 
@@ -56,13 +57,14 @@ __all__ = [
     "settings_of",
 ]
 
-SchemaName = Literal["job", "template", "service", "workspace"]
+SchemaName = Literal["job", "template", "service", "workspace", "test"]
 S = TypeVar("S", bound=Spec)
 _MODELS: dict[str, type[Spec]] = {
     "job": JobFile,
     "template": TemplateSpec,
     "service": ServiceSpec,
     "workspace": WorkspaceSpec,
+    "test": TestFile,
 }
 # The settings that an environment variable can give: DSFLOW_RUNTIME, DSFLOW_HISTORY, ...
 _FROM_ENVIRONMENT = ("name", "runtime", "engine", "image", "history", "base_image", "ca_bundle")

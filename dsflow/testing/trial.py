@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gzip
+import hashlib
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -291,7 +294,18 @@ def _files(datastore: Datastore, output: Output | None) -> dict[str, str]:
     partition = datastore.partition("raw", output.name, output.ds)
     files = partition.files if partition else ()
     folder = datastore.target("raw", output.name, output.ds)
-    return {str(file.relative_to(folder)): file.read_text("utf-8", "replace") for file in files}
+    return {str(file.relative_to(folder)): _text_of(file) for file in files}
+
+
+def _text_of(file: Path) -> str:
+    """Give the text of a file, unpacked where it is packed; of what is no text its hash."""
+    data = file.read_bytes()
+    with contextlib.suppress(OSError, EOFError, zlib.error):
+        data = gzip.decompress(data) if file.suffix == ".gz" else data
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _rows_in(folder: Path, name: str, where: str) -> tuple[dict[str, Any], ...]:
