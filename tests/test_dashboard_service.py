@@ -141,6 +141,9 @@ def test_it_starts_again_when_its_code_changes_and_says_what_is_wrong_with_it(pl
     assert "delays has changed: starting it again" in log
     assert place.dsflow("stop", "dash-delays").returncode == 0
     assert look(url) == (0, "")
+    assert place.dsflow("start", "dash-delays", "--form", "process").returncode == 0
+    assert look(url) == (200, "three")
+    assert place.dsflow("stop", "dash-delays").returncode == 0
     assert processes_with(str(place.workspace.root)) == []
 
 

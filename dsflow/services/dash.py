@@ -59,6 +59,12 @@ def of_job(service: Service, job: str) -> Service:
     return replace(service, name=f"{service.spec.name}-{job if taken else short}", names={"job": job})
 
 
+def services(service: Service) -> dict[str, Service]:
+    """Give the services of all dashboards by name, such as `dash-delays`."""
+    every = (of_job(service, job) for job in dashboards(service.workspace))
+    return {one.name: one for one in every}
+
+
 def free_port(service: Service, settings: dict[str, int], others: Iterable[Found], address: str) -> int | None:
     """Give a free port for a dashboard that does not run yet; None where its place is settled.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import cast
+from typing import Any, cast
 
 from dsflow.errors import EnvironmentMissing, UsageError, did_you_mean
 from dsflow.services.contract import Form, FormName, Found, Preparation, Service
@@ -23,6 +23,11 @@ PREPARATIONS: dict[str, str] = {
     "airflow": "dsflow.services.airflow:prepare",
     "dash": "dsflow.services.dash:prepare",
     "jupyter": "dsflow.services.jupyter:prepare",
+}
+
+# Services of which there is one per job, by the name in their file: what gives them all, by their names.
+FAMILIES = {
+    "dash": "dsflow.services.dash:services",
 }
 
 
@@ -48,6 +53,9 @@ def service_of(workspace: Workspace, name: str) -> Service:
         SpecError: a `service.yaml` has mistakes.
     """
     known = services(workspace)
+    family = known.get(name.partition("-")[0])
+    if name not in known and family and family.spec.name in FAMILIES:
+        known |= _loaded(FAMILIES[family.spec.name])(family)
     if name not in known:
         raise UsageError(
             f"there is no service {name!r}{did_you_mean(name, known)}",
@@ -101,5 +109,9 @@ def preparation_of(service: Service) -> Preparation | None:
     place = PREPARATIONS.get(service.spec.name)
     if place is None:
         return None
+    return cast(Preparation, _loaded(place))
+
+
+def _loaded(place: str) -> Any:
     module, attribute = place.split(":")
-    return cast(Preparation, getattr(importlib.import_module(module), attribute))
+    return getattr(importlib.import_module(module), attribute)

@@ -10,7 +10,6 @@ from jupyter_server.services.contents.largefilemanager import AsyncLargeFileMana
 from jupytext import build_async_jupytext_contents_manager_class
 
 from dsflow import passwords
-from dsflow.interactive import REQUEST
 
 STATE = Path(os.environ["DSFLOW_JUPYTER"])
 # The longest path that a socket may have, less what Jupyter adds to a folder: /kernel-UUID-ipc-N.
@@ -46,8 +45,8 @@ class Checkpoints(AsyncFileCheckpoints):
         return super().checkpoint_path(checkpoint_id, path)
 
 
-# What `dsflow dev` asked for ends with the server that it was asked of.
-for request in STATE.glob(REQUEST.format(job="*")):
+# What `dsflow dev` asked for (dsflow.interactive) ends with the server that it was asked of.
+for request in STATE.glob("dev-*.json"):
     request.unlink()
 
 c = get_config()  # noqa: F821 - Jupyter gives it
