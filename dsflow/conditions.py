@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
 LONGEST = 10_000
+# What writes a tree as text goes down into it, and Python's stack ends somewhere.
+_DEEPEST = 50
 _OPERATORS = (
     "Add And Between BitwiseAnd BitwiseOr Boolean Case Cast Column DataType DataTypeParam Div Dot DPipe EQ Escape"
     " GT GTE Identifier If ILike In IntDiv Interval Is LT LTE Like Literal Mod Mul NEQ Neg Not Null NullSafeEQ"
@@ -103,10 +105,10 @@ def condition_of(text: str, where: str, tables: Collection[str] = ()) -> Conditi
     statements = parsed(text, "duckdb", where, into=exp.Condition)
     if len(statements) != 1:
         raise UsageError(f"{where}: expected one SQL condition, such as `rain >= 0`")
-    try:
-        return _checked(statements[0], where, {name.casefold() for name in tables})
-    except RecursionError:
-        raise UsageError(f"{where}: nested too deeply for SQL") from None
+    [tree] = statements
+    if _depth(tree) > _DEEPEST:
+        raise UsageError(f"{where}: nested too deeply; {_DEEPEST} levels are the most")
+    return _checked(tree, where, {name.casefold() for name in tables})
 
 
 def check_columns(condition: Condition, columns: Collection[str], where: str) -> None:
@@ -232,6 +234,18 @@ def _above(node: exp.Expr) -> list[exp.Expr]:
         found.append(above)
         above = above.parent
     return found
+
+
+def _depth(tree: exp.Expr) -> int:
+    """Give how many levels a tree has; a chain such as `a AND b AND c` is one."""
+    from sqlglot import exp
+
+    depths: dict[int, int] = {}
+    for node in tree.walk(bfs=True):
+        parent = node.parent
+        same = isinstance(node, exp.Binary) and type(node) is type(parent)
+        depths[id(node)] = depths.get(id(parent), 0) + (not same)
+    return max(depths.values())
 
 
 def _outside(tree: exp.Expr, inside: Collection[int]) -> list[exp.Expr]:

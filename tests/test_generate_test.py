@@ -172,6 +172,16 @@ def test_a_window_is_sampled_partition_by_partition(workspace: Workspace, dsflow
     assert dsflow("test", "weekly").exit_code == 0
 
 
+def test_an_empty_partition_keeps_its_columns(workspace: Workspace, dsflow: Callable[..., Screen]) -> None:
+    table = workspace.datastore / "tables" / "stations" / f"ds={DAY}" / "a.parquet"
+    parquet(table, "SELECT 1 AS id, 'x' AS name WHERE false")
+    assert dsflow("generate-test", "sums", DAY).exit_code == 0
+    test = written(workspace)
+    assert test["inputs"]["stations"] == {"columns": {"id": "INTEGER", "name": "VARCHAR"}, "rows": []}
+    assert test["expected"] == {"rows": []}
+    assert dsflow("test", "sums").exit_code == 0
+
+
 def test_data_that_is_not_there(workspace: Workspace, dsflow: Callable[..., Screen]) -> None:
     screen = dsflow("generate-test", "sums", "2030-01-01")
     assert screen.exit_code == 1

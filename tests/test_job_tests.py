@@ -393,6 +393,24 @@ def test_jobs_without_tests(several: Workspace, dsflow: Callable[..., Screen]) -
     assert dsflow("test", "ohter").exit_code == 2
 
 
+@pytest.mark.docker
+def test_in_a_container(several: Workspace, dsflow: Callable[..., Screen], python_image: object) -> None:
+    url = several.jobs / "url"
+    (url / "tests").mkdir(parents=True)
+    spec = (
+        'version: 1\nkind: sql\ninputs: {cities: {path: "https://example.org/cities.csv"}}\noutput: {table: cities}\n'
+    )
+    (url / "job_specs.yaml").write_text(spec, "utf-8")
+    (url / "q.sql").write_text("SELECT * FROM cities\n", "utf-8")
+    test = 'ds: 2026-11-20\ninputs: {cities: {text: "city\\nParis\\n"}}\nexpected: [{city: Paris}]\n'
+    (url / "tests" / "given.yaml").write_text(test, "utf-8")
+    assert dsflow("test", "url", "--runtime", "docker").exit_code == 0
+    screen = dsflow("test", "rain", "--runtime", "docker", "-k", "s")
+    assert [line.split(" (")[0] for line in screen.out.splitlines() if line.startswith("✗")] == [
+        "✗ rain test_plain::test_that_fails"
+    ]
+
+
 def test_a_dashboard_has_no_rows_to_compare(judge: Callable[..., Verdict]) -> None:
     tree = {"jobs/board/job_specs.yaml": "version: 1\nkind: dashboard\nmain: b.py\n", "jobs/board/b.py": "x = 1\n"}
     [problem] = told(judge("board", "ds: 2026-11-20\n", tree))

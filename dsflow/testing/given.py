@@ -176,10 +176,10 @@ def _at_path(source: Input, given: GivenSpec, stage: Stage, where: str) -> str:
         target = source.target
     else:
         name = source.target.split("?")[0].rstrip("/").rsplit("/", 1)[-1] or "data"
-        place = stage.datastore.root.parent / "given" / source.name / name
-        target = f"file://{place}" if "://" in source.target else str(place)
-    if place.is_relative_to(stage.datastore.root):
-        stage.datastore.check_inside(place)
+        # Below /data too, which is where a container sees it.
+        place = stage.datastore.root / "given" / source.name / name
+        target = f"{'file://' if '://' in source.target else ''}/data/given/{source.name}/{name}"
+    stage.datastore.check_inside(place)
     place.parent.mkdir(parents=True, exist_ok=True)
     if given.file is not None:
         _copy(_own_file(given.file, stage, where), place)

@@ -227,6 +227,8 @@ def _types(tables: Sequence[Table]) -> dict[str, str]:
     """Give the types of those columns whose values would be taken for something else."""
     rows = [row for table in tables for row in table.rows]
     types = {name: type_ for table in tables for name, type_ in table.types.items()}
+    if not rows:
+        return types
     written = [{name: plain(value) for name, value in row.items()} for row in rows]
     return {name: type_ for name, type_ in types.items() if type_of([row.get(name) for row in written]) != type_}
 

@@ -59,10 +59,10 @@ def run(batch: Batch, trials: Trials, workspace: Workspace, part: str = "") -> S
     if importlib.util.find_spec("pytest") is None:
         problem = f"jobs/{batch.job}/{FOLDER} has test_*.py files, and there is no pytest to run them"
         raise EnvironmentMissing(problem, "pip install 'dsflow[test]' brings it.")
-    return _pytest(batch.job, workspace, part)
+    return _pytest(batch.job, workspace, part, trials.runtime)
 
 
-def _pytest(job: str, workspace: Workspace, part: str) -> list[Verdict]:
+def _pytest(job: str, workspace: Workspace, part: str, runtime: str | None) -> list[Verdict]:
     folder = workspace.job_folder(job)
     with tempfile.TemporaryDirectory(prefix="dsflow-test-") as scratch:
         report = Path(scratch) / "report.xml"
@@ -88,7 +88,7 @@ def _pytest(job: str, workspace: Workspace, part: str) -> list[Verdict]:
         done = subprocess.run(
             command,
             cwd=workspace.root,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, **({"DSFLOW_TEST_RUNTIME": runtime} if runtime else {})},
             capture_output=True,
             text=True,
             errors="replace",

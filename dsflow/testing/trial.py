@@ -113,11 +113,14 @@ class Trials:
     Args:
         workspace: Where the jobs are; nothing is written into it.
         runtime: A runtime by name; the job's where None, and a process where that does not say.
+
+    Attributes:
+        runtime: That name.
     """
 
     def __init__(self, workspace: Workspace, runtime: str | None = None) -> None:
         self._workspace = workspace
-        self._wanted = runtime
+        self.runtime = runtime
         self._runtimes: dict[str, tuple[Runtime, str]] = {}
 
     def __enter__(self) -> Self:
@@ -193,7 +196,7 @@ class Trials:
             if isinstance(event, LogLine):
                 lines.append(event.text)
 
-        runtime, reason = self._runtime(self._wanted or spec.run.runtime or "process")
+        runtime, reason = self._runtime(self.runtime or spec.run.runtime or "process")
         # Two are enough for the runtime to keep a process ready; how many there will be, nobody knows.
         runtime.expect(2)
         folders = Folders(jobs=self._workspace.jobs, datastore=datastore.root)
