@@ -1,10 +1,12 @@
-"""Makes the pictures of the docs: `python docs/pictures.py` writes docs/pictures/*.
+"""Makes the pictures of the docs: `python docs/pictures.py` writes docs/pictures/*; with names, only those.
 
-It needs what the tests need (`bash init.sh --test` installs it: pexpect) and Chromium or Chrome on PATH. It runs the
-sample pipeline in a temporary folder. Pages become .png through the browser, terminal screens become .svg.
+    python docs/pictures.py                  # all
+    python docs/pictures.py jupyter airflow  # or dashboard, run, page, failure
+
+It needs what the tests need (`bash init.sh --test` installs it: pexpect, playwright) and Chromium or Chrome on PATH. It
+runs the sample pipeline in a temporary folder. Pages become .png through the browser, terminal screens become .svg.
 """
 
-import contextlib
 import functools
 import getpass
 import io
@@ -15,14 +17,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
+from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 from rich.text import Text
+from service_pictures import DRAWN, services
 
 PICTURES = Path(__file__).parent / "pictures"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -34,20 +35,28 @@ dsflow = functools.partial(subprocess.run, check=True, stdout=subprocess.DEVNULL
 
 
 def main() -> None:
-    """Make every picture anew."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
+    """Make the pictures anew."""
+    names = set(sys.argv[1:]) or {"run", "page", "failure", *DRAWN}
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
         sys.exit(f"pictures.py: no browser on PATH; one of {', '.join(BROWSERS)} is needed.")
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, sync_playwright() as playwright:
+        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=program, args=["--hide-scrollbars", *sandbox])
         workspace = Path(scratch) / "flights"
         dsflow([sys.executable, "-m", "dsflow", "demo", str(workspace)])
-        terminal("run", workspace, f"dsflow run create-table-weather {DAY} --runtime process", "dsflow runs --limit 5")
-        page(browser, workspace)
-        with dashboard(workspace) as address:
-            screenshot(browser, address, "dashboard", "960,720")
-        break_notebook(workspace / "jobs" / "create-table-flights" / "create-table-flights.ipynb")
-        terminal("failure", workspace, f"dsflow run create-table-flights {DAY} --runtime process")
+        if "run" in names:
+            run = f"dsflow run create-table-weather {DAY} --runtime process"
+            terminal("run", workspace, run, "dsflow runs --limit 5")
+        if "page" in names:
+            page(browser, workspace)
+        if names.intersection(DRAWN):
+            services(names, browser, workspace, PICTURES)
+        if "failure" in names:
+            break_notebook(workspace / "jobs" / "create-table-flights" / "create-table-flights.ipynb")
+            terminal("failure", workspace, f"dsflow run create-table-flights {DAY} --runtime process")
+        browser.close()
 
 
 def terminal(name: str, workspace: Path, *commands: str) -> None:
@@ -68,41 +77,16 @@ def terminal(name: str, workspace: Path, *commands: str) -> None:
     (PICTURES / f"{name}.svg").write_text(re.sub(r"[ \t]+\n", "\n", drawn), encoding="utf-8")
 
 
-def page(browser: str, workspace: Path) -> None:
+def page(browser: Browser, workspace: Path) -> None:
     """Draw the page of a run."""
     run = max(workspace.glob(f"datastore/job_runs/create-table-flights/ds={DAY}/*/index.html"))
     text = run.read_text(encoding="utf-8").replace(f"{getpass.getuser()}@{socket.gethostname()}", WHO)
     anonymous = workspace / "page.html"
     anonymous.write_text(text, encoding="utf-8")
-    screenshot(browser, anonymous.as_uri(), "page", "960,1120")
-
-
-@contextlib.contextmanager
-def dashboard(workspace: Path) -> Iterator[str]:
-    """Run the sample dashboard as long as it is looked at, and give its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "dsflow", "run", "dashboard-delays", "--runtime", "process", "--port", str(port)]
-    running = pexpect.spawn(command[0], command[1:], cwd=str(workspace), timeout=60)
-    address = f"http://127.0.0.1:{port}/"
-    try:
-        for _ in range(300):
-            with contextlib.suppress(OSError), urllib.request.urlopen(address + "healthz"):
-                break
-            time.sleep(0.2)
-        yield address
-    finally:
-        running.sendintr()
-        running.expect(pexpect.EOF)
-
-
-def screenshot(browser: str, address: str, name: str, size: str) -> None:
-    """Draw what the browser shows of an address."""
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    options = ["--headless", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=20000"]
-    options += [f"--window-size={size}", f"--screenshot={PICTURES / name}.png"]
-    subprocess.run([browser, *sandbox, *options, address], check=True, capture_output=True, timeout=120)
+    tab = browser.new_page(viewport={"width": 960, "height": 1120})
+    tab.goto(anonymous.as_uri())
+    tab.screenshot(path=PICTURES / "page.png")
+    tab.close()
 
 
 def break_notebook(path: Path) -> None:

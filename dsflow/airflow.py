@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -93,7 +94,7 @@ class DsflowJob(BaseOperator):  # type: ignore[misc]
             AirflowException: the job failed.
             AirflowFailException: it did, and trying again would not help.
         """
-        ds = self._ds(context)
+        ds = self.partition_of(context)
         try:
             end = self._taken_up(context) or self._new(context, ds)
         except Unreachable as error:
@@ -116,8 +117,12 @@ class DsflowJob(BaseOperator):  # type: ignore[misc]
             self.log.info("The task was stopped; stopping %s", self.job)
             self._client().cancel(run)
 
-    def _ds(self, context: Mapping[str, Any]) -> str:
-        """Give the partition that a person chose, else the one that the moment of the run stands for."""
+    def partition_of(self, context: Mapping[str, Any]) -> str:
+        """Give the partition that a person chose, else the one that the moment of the run stands for.
+
+        Raises:
+            AirflowFailException: what was chosen is no partition of the job.
+        """
         run = context["dag_run"]
         try:
             if chosen := (run.conf or {}).get("ds") or context["params"].get("ds"):
@@ -130,16 +135,27 @@ class DsflowJob(BaseOperator):  # type: ignore[misc]
         return partitions.stands_for(moment.astimezone(context["dag"].timezone), self.grain, self.partition)
 
     def _taken_up(self, context: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Follow the run of the try before where that still goes on; give its end if it was a good one."""
-        tried = context["ti"].try_number - 1
-        if tried < 1:
-            return None
-        for run in self._client().list(key=_key(context, tried)):
-            if run["status"] not in _ENDED:
-                self.log.info("Run %s of the try before still goes on", run["id"])
-                end = self._followed(run["id"])
-                return None if end["exit_code"] else end
+        """Give the good end of a run that an earlier try has begun and could not wait for; follow it if it goes on."""
+        ti = context["ti"]
+        # Whoever clears a task wants to see it run anew: Airflow counts the tries from there.
+        cleared = ti.max_tries - self.retries
+        for tried in range(ti.try_number - 1, 0, -1):
+            for run in self._asked(_key(context, tried)):
+                self.log.info("Run %s of try %s is %s", run["id"], tried, run["status"])
+                end = run if run["status"] in _ENDED else self._followed(run["id"])
+                return end if end["exit_code"] == 0 and tried > cleared else None
         return None
+
+    def _asked(self, key: str) -> list[dict[str, Any]]:
+        """Give the run of a key, if there is one; wait for a server that is away."""
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                return self._client().list(key=key)
+            except Unreachable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
 
     def _new(self, context: Mapping[str, Any], ds: str) -> dict[str, Any]:
         """Ask for a run and follow it to its end."""

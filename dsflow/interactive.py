@@ -154,4 +154,4 @@ def _session() -> Any:
 
 
 def _shown(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} = {MASK if is_secret(name) else repr(value)}" for name, value in values.items())
+    return ", ".join(f"{name} = {MASK if is_secret(name) else repr(values[name])}" for name in sorted(values))

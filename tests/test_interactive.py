@@ -147,7 +147,7 @@ class TestDevelopment:
         look.ask(DS, city="lyon")
         filled = look.run(PARAMETERS, tags=["parameters"])
         assert (
-            filled.text == f"dsflow dev: rain for {DS}; nothing is published\ndsflow dev: ds = '{DS}', city = 'lyon'\n"
+            filled.text == f"dsflow dev: rain for {DS}; nothing is published\ndsflow dev: city = 'lyon', ds = '{DS}'\n"
         )
         assert look.run("ds, city, job.ds, job.params['city']").result == f"('{DS}', 'lyon', '{DS}', 'lyon')"
         written = look.run("job.write([{'a': 1}])")

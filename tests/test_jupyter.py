@@ -294,7 +294,7 @@ class TestBrowser:
         shown = tab.locator(".jp-OutputArea table").first
         shown.get_by_text("lyon").wait_for()
         shown.get_by_text(DS).wait_for()
-        tab.get_by_text(f"dsflow dev: ds = '{DS}', city = 'lyon'").wait_for()
+        tab.get_by_text(f"dsflow dev: city = 'lyon', ds = '{DS}'").wait_for()
         tab.get_by_text("nothing was published").wait_for()
         # The next date needs nothing but the command.
         asked(lab, "2026-02-03")

@@ -31,7 +31,7 @@ def generate_dag(context: Context, /, selection: tuple[str, ...], **rest: Any) -
     """Write airflow/dags/NAME.py: the jobs as tasks, each after those whose tables it reads.
 
     \b
-    dsflow generate-dag +delays_by_weather
+    dsflow generate-dag +create-table-delays_by_weather
     dsflow generate-dag tag:nightly --schedule "30 4 * * *" --partition current
     """
     from dsflow import pipeline as pipelines
