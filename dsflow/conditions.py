@@ -111,6 +111,11 @@ def condition_of(text: str, where: str, tables: Collection[str] = ()) -> Conditi
     return _checked(tree, where, {name.casefold() for name in tables})
 
 
+def load() -> None:
+    """Load what reads conditions, in a process that will be forked: that takes longer than reading one."""
+    condition_of("x = 1", "").sql({})
+
+
 def check_columns(condition: Condition, columns: Collection[str], where: str) -> None:
     """Make sure that a condition names only columns that are there.
 

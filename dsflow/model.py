@@ -220,7 +220,7 @@ class Check:
     action: Action
     rows: int
     violations: int
-    severity: Severity = "error"
+    severity: Severity = "warn"
     limit: int | None = None
     per: Literal["row", "partition"] = "row"
     found: str = ""

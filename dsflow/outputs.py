@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dsflow import quality
+from dsflow import conditions, quality
 from dsflow.engines.contract import Engine, Preview
 from dsflow.engines.registry import open_engine, prepare
 from dsflow.errors import JobFailed
@@ -42,6 +42,8 @@ def load(task: Task) -> None:
     assert task.output is not None
     if task.output.store == "table":
         prepare(task.engine)
+        if task.expectations:
+            conditions.load()
 
 
 @dataclass(frozen=True, kw_only=True)

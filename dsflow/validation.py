@@ -51,9 +51,10 @@ def mistakes_in(workspace: Workspace, names: Iterable[str], *, whole: bool) -> l
     settings = loaded[0] if loaded else WorkspaceSpec()
     found += _mistakes_of_workspace(workspace) if whole else []
     maker = Maker(workspace, settings)
+    there = set(workspace.job_names())
     for name in names:
         found += _mistakes_of_job(workspace, name, maker)
-        found += _mistakes_of_tests(workspace, name)
+        found += _mistakes_of_tests(workspace, name) if name in there else []
     if whole:
         found += _tried("", partial(pipeline.load, workspace, settings))
     first: dict[str, Mistake] = {}

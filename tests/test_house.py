@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from dsflow.cli import COMMANDS, dsflow
 from dsflow.errors import EXIT_CODES
+from dsflow.specs import legacy as specs_legacy
 from dsflow.specs import models as specs_models
 from dsflow.specs import testfile
 
@@ -179,7 +180,7 @@ def spec_keys() -> list[tuple[str, str]]:
     """Every key of every file a person writes, with the model it is in."""
     models = [
         model
-        for model in vars(specs_models).values()
+        for model in {**vars(specs_models), **vars(specs_legacy)}.values()
         if isinstance(model, type) and issubclass(model, BaseModel) and model is not BaseModel
     ]
     own = {"JobSpec"}  # made by dsflow from the file

@@ -63,7 +63,9 @@ def test_a_run_that_succeeds(screen: Screen, capsys: pytest.CaptureFixture[str])
         columns=(Column(name="rain", type="DOUBLE"),),
     )
     published = Published(manifest=manifest, schema_changes=("+ rain DOUBLE",), previous_ds="2012-12-31")
-    check = Check(name="rain_not_negative", constraint="rain >= 0", action="allow", rows=8120, violations=3)
+    check = Check(
+        name="rain_not_negative", constraint="rain >= 0", action="allow", rows=8120, violations=3, severity="warn"
+    )
     ended = outcome(outputs=(published,), checks=(check,))
     screen(Notice(text="building dsflow/python"))
     screen(RunStarted(task=TASK))

@@ -10,15 +10,20 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import ConfigDict, Field
+
 from dsflow.specs.models import (
     InputSpec,
+    JobName,
     JobSpec,
-    LegacyJobFile,
-    LegacyTemplateFile,
+    Line,
     OutputSpec,
+    ParameterText,
     RunSpec,
+    Spec,
     TemplateParameter,
     TemplateSpec,
+    Text,
 )
 
 _KINDS = {
@@ -29,6 +34,37 @@ _KINDS = {
 # The predecessor ignored `image` and ran everything in images of its own; those are dsflow's default image today.
 _DEFAULT_IMAGE = re.compile(r"dsflow/(base|pyspark|dash)(:.*)?")
 _PARTITION = re.compile(r"/data/(tables|raw)/([^/]+)/ds=([^/]+)/?")
+
+
+class LegacyJobFile(Spec):
+    """job_specs.yaml, version '0.1'; keys it does not know were always ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    job_class: Literal["JupyterNotebook", "CommandLineTool", "PlotlyDashApplication"] = Field(alias="class")
+    description: Text | None = None
+    image: str | None = None
+    script: Line
+    job_parameters: tuple[ParameterText, ...] | None = None
+    task_specs: dict[str, Any] | None = None
+
+
+class LegacyTemplateParameter(Spec):
+    """A question of a version '0.1' template."""
+
+    name: ParameterText
+    type: Literal["prompt", "confirm"] = "prompt"
+    text: str = ""
+
+
+class LegacyTemplateFile(Spec):
+    """template_specs.yaml, version '0.1'."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    job_name_prefix: JobName | None = None
+    template_parameters: tuple[LegacyTemplateParameter, ...] | None = None
+    mkdir: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,6 @@ from dsflow.specs.models import (
     InputSpec,
     JobFile,
     JobSpec,
-    LegacyJobFile,
-    LegacyTemplateFile,
     Readiness,
     RunSpec,
     ServiceSpec,
@@ -87,7 +85,7 @@ def load_job(workspace: Workspace, name: str) -> JobSpec:
         raise SpecError([f"{shown}: is a link that leaves the workspace"])
     data = read_mapping(path, shown)
     if _is_legacy(data, "class"):
-        return legacy.job_of(name, _checked(LegacyJobFile, data, shown))
+        return legacy.job_of(name, _checked(legacy.LegacyJobFile, data, shown))
     file = _checked(JobFile, data, shown, _relations(data))
     return JobSpec.model_construct(**{key: getattr(file, key) for key in JobFile.model_fields}, name=name)
 
@@ -106,7 +104,7 @@ def load_template(folder: Path, shown: str = "") -> TemplateSpec:
     shown = shown or f"{folder.name}/{path.name}"
     data = read_mapping(path, shown)
     if _is_legacy(data, "job_name_prefix"):
-        return legacy.template_of(_checked(LegacyTemplateFile, data, shown))
+        return legacy.template_of(_checked(legacy.LegacyTemplateFile, data, shown))
     return _checked(TemplateSpec, data, shown, _template_relations(data))
 
 

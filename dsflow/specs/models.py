@@ -120,6 +120,8 @@ def _known(names: Iterable[str]) -> AfterValidator:
 KindName = Annotated[str, _known(KINDS), WithJsonSchema({"type": "string", "enum": [*KINDS]})]
 EngineName = Annotated[str, _known(ENGINES), WithJsonSchema({"type": "string", "enum": [*ENGINES]})]
 Flag = Annotated[bool, Strict()]
+JobName = Annotated[str, _name("job")]
+Text = Annotated[str, BeforeValidator(_number_as_text)]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
 Line = Annotated[str, Field(min_length=1, max_length=1000), _shape(r"[^\x00-\x1f]*", "one line of text")]
 Word = Annotated[str, _shape(r"[^\x00-\x08\x0b-\x1f]{0,10000}", "a word of a command")]
@@ -314,19 +316,6 @@ class JobSpec(JobFile):
     task_specs: dict[str, Any] = {}
 
 
-class LegacyJobFile(Spec):
-    """job_specs.yaml, version '0.1'; keys it does not know were always ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    job_class: Literal["JupyterNotebook", "CommandLineTool", "PlotlyDashApplication"] = Field(alias="class")
-    description: Annotated[str, BeforeValidator(_number_as_text)] | None = None
-    image: str | None = None
-    script: Line
-    job_parameters: tuple[ParameterText, ...] | None = None
-    task_specs: dict[str, Any] | None = None
-
-
 class TemplateParameter(Spec):
     """A question that a template asks."""
 
@@ -344,9 +333,7 @@ class TemplateSpec(Spec):
 
     version: Literal[1] = 1
     description: str = ""
-    job_name_prefix: Annotated[str, _name("job")] | None = Field(
-        default=None, description="Jobs are called PREFIX-NAME."
-    )
+    job_name_prefix: JobName | None = Field(default=None, description="Jobs are called PREFIX-NAME.")
     template_parameters: tuple[TemplateParameter, ...] = ()
     schema_from: Literal["csv", "json", "parquet", "none"] = Field(
         default="none", description="The format of the sample file that gives the columns."
@@ -354,24 +341,6 @@ class TemplateSpec(Spec):
     mkdir: tuple[str, ...] = Field(
         default=(), description="Folders to make, such as datastore://raw/{{ dataset_name }}."
     )
-
-
-class LegacyTemplateParameter(Spec):
-    """A question of a version '0.1' template."""
-
-    name: ParameterText
-    type: Literal["prompt", "confirm"] = "prompt"
-    text: str = ""
-
-
-class LegacyTemplateFile(Spec):
-    """template_specs.yaml, version '0.1'."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    job_name_prefix: Annotated[str, _name("job")] | None = None
-    template_parameters: tuple[LegacyTemplateParameter, ...] | None = None
-    mkdir: tuple[str, ...] | None = None
 
 
 class Readiness(Spec):
