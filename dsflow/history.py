@@ -13,10 +13,12 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dsflow import history_tables
 from dsflow.batches import cut_off
 from dsflow.errors import EnvironmentMissing, UsageError, did_you_mean
+from dsflow.history_tables import checks_table, runs_table, save, save_checks, upgrade, version_of
 from dsflow.model import Event
 from dsflow.records import RUNNING, Broken, Checked, Record, looks, read, record_of_event, scan, storable
 
@@ -26,26 +28,6 @@ if TYPE_CHECKING:
     from dsflow.specs.load import WorkspaceSpec
     from dsflow.workspace import Workspace
 
-# Each migration is the statements that lead from the version before; a published one is never edited.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE dsflow_runs (
-            run_id TEXT PRIMARY KEY, job TEXT NOT NULL, ds TEXT NOT NULL, kind TEXT NOT NULL, status TEXT NOT NULL,
-            exit_code INTEGER, started TEXT NOT NULL, finished TEXT, seconds DOUBLE PRECISION, runtime TEXT NOT NULL,
-            image TEXT, git_revision TEXT, parameters TEXT NOT NULL, rows BIGINT, output TEXT, error TEXT,
-            folder TEXT NOT NULL)""",
-        "CREATE INDEX dsflow_runs_by_start ON dsflow_runs (started)",
-        "CREATE INDEX dsflow_runs_by_job ON dsflow_runs (job, started)",
-        "CREATE INDEX dsflow_runs_by_status ON dsflow_runs (status, started)",
-    ),
-    (
-        """CREATE TABLE dsflow_checks (
-            run_id TEXT NOT NULL, dataset TEXT NOT NULL, ds TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL,
-            condition TEXT NOT NULL, action TEXT NOT NULL, severity TEXT NOT NULL, rows BIGINT NOT NULL,
-            violations BIGINT NOT NULL, verdict TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (run_id, ds, number))""",
-        "CREATE INDEX dsflow_checks_by_dataset ON dsflow_checks (dataset, ds)",
-    ),
-)
 _LOCK_KEY = 0x6473666C6F77  # any number that other programs in the same PostgreSQL will not use
 _PATIENCE = 60.0  # seconds a process waits for another one's write
 
@@ -113,8 +95,8 @@ class History:
         """
         some = list(records)
         with self._transaction(write=True) as connection:
-            _save(connection, [record for record in some if record.status == RUNNING], replace=False)
-            _save(connection, [record for record in some if record.status != RUNNING], replace=True)
+            save(connection, [record for record in some if record.status == RUNNING], replace=False)
+            save(connection, [record for record in some if record.status != RUNNING], replace=True)
 
     def record_look(self, checked: Sequence[Checked]) -> None:
         """Record what a `dsflow check` found.
@@ -123,7 +105,7 @@ class History:
             DsflowError: the database cannot be written.
         """
         with self._transaction(write=True) as connection:
-            _save_checks(connection, checked)
+            save_checks(connection, checked)
 
     def checked(self, dataset: str) -> list[Checked]:
         """Give the last verdict on each expectation for each ds of a dataset such as `tables/rain`, oldest ds first.
@@ -132,7 +114,7 @@ class History:
             DsflowError: the database cannot be read.
         """
         self._settle()
-        table = _checks()
+        table = checks_table()
         asked = table.select().where(table.c.dataset == storable(dataset)).order_by(table.c.ds, table.c.at)
         with self._transaction(write=False) as connection:
             found = [Checked(**row) for row in connection.execute(asked).mappings()]
@@ -157,7 +139,7 @@ class History:
             DsflowError: the database cannot be read.
         """
         self._settle()
-        columns = _table().c
+        columns = runs_table().c
         wanted = {"job": job, "ds": ds, "status": status}
         conditions = [columns[name] == storable(value) for name, value in wanted.items() if value is not None]
         if since is not None:
@@ -173,7 +155,7 @@ class History:
         if wanted == "last":
             return self.last()
         self._settle()
-        found = self._select(_table().c.run_id.startswith(storable(wanted), autoescape=True), limit=4)
+        found = self._select(runs_table().c.run_id.startswith(storable(wanted), autoescape=True), limit=4)
         exact = [record for record in found if record.run_id == wanted]
         if len(found) == 1 or exact:
             return (exact or found)[0]
@@ -228,10 +210,10 @@ class History:
                 connection.exec_driver_sql("LOCK TABLE dsflow_runs IN EXCLUSIVE MODE")
             rest = list(scan(self._datastore, skip=finished))
             records = {**finished, **{r.run_id: r for r in rest if isinstance(r, Record)}}
-            connection.execute(_table().delete())
-            connection.execute(_checks().delete())
-            _save(connection, records.values(), replace=True)
-            _save_checks(connection, list(looks(self._datastore)))
+            connection.execute(runs_table().delete())
+            connection.execute(checks_table().delete())
+            save(connection, records.values(), replace=True)
+            save_checks(connection, list(looks(self._datastore)))
         return Rebuilt(runs=len(records), broken=tuple(found for found in rest if isinstance(found, Broken)))
 
     def _settle(self) -> None:
@@ -241,7 +223,7 @@ class History:
         if marks:
             known = {record.run_id for record in self._select()}
             changed += [found for found in scan(self._datastore, skip=known) if isinstance(found, Record)]
-        for record in self._select(_table().c.status == RUNNING):
+        for record in self._select(runs_table().c.status == RUNNING):
             try:
                 now = read(self.folder(record))
             except ValueError:
@@ -254,7 +236,7 @@ class History:
             mark.unlink(missing_ok=True)
 
     def _select(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Record]:
-        table = _table()
+        table = runs_table()
         newest_first = table.select().where(*conditions).order_by(table.c.started.desc(), table.c.run_id.desc())
         with self._transaction(write=False) as connection:
             rows = connection.execute(newest_first.limit(limit)).mappings().all()
@@ -320,18 +302,18 @@ class History:
         with engine.begin() as connection:
             if engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-            version = _version(connection)
-        if version > len(MIGRATIONS):
+            version = version_of(connection)
+        if version > len(history_tables.MIGRATIONS):
             raise EnvironmentMissing(
                 f"run history {self._shown} was made by a newer dsflow "
-                f"(its schema is version {version}, this dsflow knows {len(MIGRATIONS)})",
+                f"(its schema is version {version}, this dsflow knows {len(history_tables.MIGRATIONS)})",
                 "Install the newer dsflow, or name another database in dsflow.yml (`history:`).",
             )
-        if version < len(MIGRATIONS):
+        if version < len(history_tables.MIGRATIONS):
             with _begin(engine, write=True) as connection:
                 if engine.dialect.name == "postgresql":
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
-                _upgrade(connection)
+                upgrade(connection)
 
 
 @contextlib.contextmanager
@@ -355,70 +337,3 @@ def _one_at_a_time(file: Path) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
-
-
-def _version(connection: sa.Connection) -> int:
-    import sqlalchemy as sa
-
-    if not sa.inspect(connection).has_table("dsflow_schema"):
-        return 0
-    return int(connection.exec_driver_sql("SELECT max(version) FROM dsflow_schema").scalar() or 0)
-
-
-def _upgrade(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS dsflow_schema (version INTEGER PRIMARY KEY)")
-    version = _version(connection)  # another process may have been faster
-    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
-        for statement in statements:
-            connection.exec_driver_sql(statement)
-        connection.exec_driver_sql(f"INSERT INTO dsflow_schema (version) VALUES ({number})")
-
-
-@functools.cache
-def _table() -> sa.Table:
-    import sqlalchemy as sa
-
-    names = (field.name for field in dataclasses.fields(Record) if field.name != "checked")
-    return sa.Table("dsflow_runs", sa.MetaData(), *map(sa.Column, names))
-
-
-@functools.cache
-def _checks() -> sa.Table:
-    import sqlalchemy as sa
-
-    return sa.Table("dsflow_checks", sa.MetaData(), *(sa.Column(field.name) for field in dataclasses.fields(Checked)))
-
-
-def _save(connection: sa.Connection, records: Iterable[Record], *, replace: bool) -> None:
-    """Insert records; one that is there already is replaced, or left alone."""
-    if connection.dialect.name == "sqlite":
-        from sqlalchemy.dialects.sqlite import insert
-    else:
-        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
-
-    some = list(records)
-    rows = [_row(record) for record in some]
-    statement = insert(_table())
-    new = {column.name: column for column in statement.excluded if column.name != "run_id"}
-    if replace:
-        statement = statement.on_conflict_do_update(index_elements=["run_id"], set_=new)
-    else:
-        statement = statement.on_conflict_do_nothing(index_elements=["run_id"])
-    if rows:
-        connection.execute(statement, rows)
-    _save_checks(connection, [one for record in some for one in record.checked])
-
-
-def _save_checks(connection: sa.Connection, checked: Sequence[Checked]) -> None:
-    """Insert verdicts; those that are there already of the same runs are replaced."""
-    table = _checks()
-    for run_id in {one.run_id for one in checked}:
-        connection.execute(table.delete().where(table.c.run_id == run_id))
-    if checked:
-        connection.execute(table.insert(), [vars(one) for one in checked])
-
-
-def _row(record: Record) -> dict[str, Any]:
-    text = json.dumps(record.parameters, ensure_ascii=False, default=str)
-    known = {name: value for name, value in vars(record).items() if name != "checked"}
-    return {**known, "parameters": text.encode(errors="replace").decode()}

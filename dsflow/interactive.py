@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dsflow import job
+from dsflow import job, surroundings
 from dsflow.errors import DsflowError, EnvironmentMissing
 from dsflow.masking import MASK, is_secret
 from dsflow.model import Task
@@ -34,7 +34,7 @@ def load_ipython_extension(shell: Any) -> None:
     names = {"job": job, "sql": job.sql, "load_tables": job.load_tables, "spark": Spark(shell.user_ns)}
     shell.push(names, interactive=False)
     state, root, here = os.environ.get(STATE), os.environ.get("DSFLOW_WORKSPACE"), Path.cwd()
-    name = job.job_of(here, Path(root)) if root else None
+    name = surroundings.job_of(here, Path(root)) if root else None
     if state and root and name:
         development = Development(shell, Path(root), name, Path(state) / REQUEST.format(job=name))
         shell.events.register("pre_run_cell", development.before_cell)
@@ -84,13 +84,13 @@ class Development:
             print(f"dsflow dev: {_shown(self._injected)}")
 
     def _take_on(self, asked: Mapping[str, Any]) -> None:
-        task = job.rendered(self._root, self._name, asked["arguments"], asked["parameters"])
+        task = surroundings.rendered(self._root, self._name, asked["arguments"], asked["parameters"])
         print(f"dsflow dev: {self._name} for {task.ds}; nothing is published")
         secrets = {name: asked["parameters"].get(name) for name in task.secret_parameters}
         staging = Path(tempfile.mkdtemp(prefix="dsflow-dev-"))
         data, jobs = self._root / "datastore", self._root / "jobs"
         place = Site(task=task, run_folder=staging, data=data, jobs=jobs, secrets=secrets)
-        job.stand_in(task, data, place.parameters, staging)
+        surroundings.stand_in(task, data, place.parameters, staging)
         self._injected = place.injected
         self._set_environment(task, place, staging)
 

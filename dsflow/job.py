@@ -7,30 +7,22 @@ but publishes nothing.
 
 from __future__ import annotations
 
-import functools
-import json
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dsflow import model, quality, shortforms
-from dsflow.engines.contract import Engine
-from dsflow.engines.registry import open_engine
+from dsflow import model, quality, shortforms, surroundings
 from dsflow.errors import DsflowError, JobFailed, UsageError, did_you_mean
 from dsflow.inputs import location, partitions_of, rows_of, used
-from dsflow.model import EXPECTED, Action, Expectation, Input, InputUsed, Task
-from dsflow.partitions import ds_of, grain_of, shift
+from dsflow.model import EXPECTED, Action, Expectation, Input
+from dsflow.partitions import grain_of, shift
 from dsflow.quantities import show_count
 from dsflow.queries import sources_of
 from dsflow.reads import Read, newest_at, partitions_read
 from dsflow.shortforms import Setting
-from dsflow.store.datastore import Datastore, Partition
+from dsflow.store.datastore import Partition
 from dsflow.store.layout import Store
+from dsflow.surroundings import Surroundings
 
 # What the module offers as plain names, taken from the current task.
 ds: str
@@ -41,30 +33,13 @@ params: Mapping[str, Any]
 sink: Path
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Context:
-    """The run this process belongs to, or a stand-in for it when the code is run by hand."""
-
-    task: Task
-    data: Path
-    parameters: Mapping[str, Any]
-    run_folder: Path | None
-    staging: Path
-    engine: Engine
-    recorded: set[InputUsed] = field(default_factory=set)
-
-    @property
-    def datastore(self) -> Datastore:
-        return Datastore(self.data)
-
-
 def __getattr__(name: str) -> Any:
     if name in ("ds", "start", "end", "run_id"):
-        return getattr(_context().task, name)
+        return getattr(surroundings.now().task, name)
     if name == "params":
-        return _context().parameters
+        return surroundings.now().parameters
     if name == "sink":
-        return _sink(_context())
+        return _sink(surroundings.now())
     raise AttributeError(f"`job` has no {name!r}{did_you_mean(name, __all__)}")
 
 
@@ -95,7 +70,7 @@ def read(name: str) -> Any:
     Raises:
         JobFailed: there is no input of that name, or nothing to read.
     """
-    context = _context()
+    context = surroundings.now()
     declared = _declared(context, name)
     partitions = partitions_of(declared, context.datastore)
     _record(context, declared, partitions)
@@ -108,7 +83,7 @@ def source(name: str) -> str:
     Raises:
         JobFailed: there is no input of that name, or it does not exist.
     """
-    context = _context()
+    context = surroundings.now()
     declared = _declared(context, name)
     partitions = partitions_of(declared, context.datastore)
     _record(context, declared, partitions)
@@ -128,7 +103,7 @@ def table(name: str, as_of: str | None = None, window: int | None = None) -> Any
     Raises:
         JobFailed: there is no such table or partition; the message says what exists.
     """
-    context = _context()
+    context = surroundings.now()
     if window is not None and (as_of is not None or window < 1):
         raise UsageError(f"job.table({name!r}): give a window of 1 or more, or as_of, not both")
     asked = _table_asked(context, name, as_of, window)
@@ -139,7 +114,7 @@ def table(name: str, as_of: str | None = None, window: int | None = None) -> Any
 
 def tables() -> list[str]:
     """Give the names of the tables in the datastore."""
-    return _context().datastore.names("table")
+    return surroundings.now().datastore.names("table")
 
 
 def sql(query: str) -> Any:
@@ -152,7 +127,7 @@ def sql(query: str) -> Any:
     Raises:
         JobFailed: the query is wrong or names a table that is not there.
     """
-    context = _context()
+    context = surroundings.now()
     names = _sources(query, context.task.engine)
     declared = {entry.name for entry in context.task.inputs}
     for name in names & declared:
@@ -176,7 +151,7 @@ def write(data: Any) -> None:
     Raises:
         JobFailed: the job declares no output, or the data cannot be written.
     """
-    context = _context()
+    context = surroundings.now()
     folder = _sink(context)
     number = sum(1 for _ in folder.glob("*.parquet"))
     path = folder / f"{context.task.run_id}-part-{number}.parquet"
@@ -201,7 +176,7 @@ def expect(name: str, constraint: str | None = None, action: Action = "fail", **
     Raises:
         UsageError: it is no expectation, or the job's output is no table.
     """
-    context = _context()
+    context = surroundings.now()
     output = context.task.output
     if output is None or output.store != "table":
         raise UsageError("job.expect: the job writes no table", "Write `output: {table: NAME}` into job_specs.yaml.")
@@ -223,7 +198,7 @@ def expect(name: str, constraint: str | None = None, action: Action = "fail", **
         _try_out(context, asked)
 
 
-def _try_out(context: _Context, asked: Expectation) -> None:
+def _try_out(context: Surroundings, asked: Expectation) -> None:
     """Say what an expectation finds in the rows that were written by hand."""
     files = sorted(context.staging.glob("*.parquet"))
     if not files or asked.sources:
@@ -241,7 +216,7 @@ def load_tables() -> list[str]:
 
     A table that cannot be read is reported and stops nobody. Gives the names that can be used.
     """
-    context = _context()
+    context = surroundings.now()
     loaded = []
     for name in tables():
         try:
@@ -262,7 +237,7 @@ def _sources(query: str, dialect: str) -> set[str]:
         return set()
 
 
-def _view_table(context: _Context, name: str) -> tuple[Input, list[Partition]]:
+def _view_table(context: Surroundings, name: str) -> tuple[Input, list[Partition]]:
     every = tuple(context.datastore.partitions("table", name))
     if not every:
         raise JobFailed(f"table {name} has no partition yet")
@@ -274,7 +249,7 @@ def _view_table(context: _Context, name: str) -> tuple[Input, list[Partition]]:
     return asked, partitions
 
 
-def _table_asked(context: _Context, name: str, as_of: str | None, window: int | None) -> Input:
+def _table_asked(context: Surroundings, name: str, as_of: str | None, window: int | None) -> Input:
     """Give a table as a source: of facts the run's ds, of a dimension the newest at or before it."""
     if window is None and as_of is None:
         as_of = _newest_of_dimension(context, name)
@@ -282,7 +257,7 @@ def _table_asked(context: _Context, name: str, as_of: str | None, window: int | 
     return Input(name=name, kind="table", target=name, format="parquet", partitions=wanted, as_of=as_of)
 
 
-def _newest_of_dimension(context: _Context, name: str) -> str | None:
+def _newest_of_dimension(context: Surroundings, name: str) -> str | None:
     """Give the last ds that the run may see of a table that holds a snapshot per ds; None for facts."""
     datastore, task = context.datastore, context.task
     every = datastore.partitions("table", name)
@@ -294,7 +269,7 @@ def _newest_of_dimension(context: _Context, name: str) -> str | None:
     return bound if found and found.manifest and found.manifest.kind == "dim" else None
 
 
-def _view_raw(context: _Context, name: str) -> tuple[Input, list[Partition]]:
+def _view_raw(context: Surroundings, name: str) -> tuple[Input, list[Partition]]:
     target = name.removeprefix("raw.")
     asked = Input(name=name, kind="raw", target=target, partitions=_wanted(context, "raw", target, 1))
     partitions = partitions_of(asked, context.datastore)
@@ -302,7 +277,7 @@ def _view_raw(context: _Context, name: str) -> tuple[Input, list[Partition]]:
     return asked, partitions
 
 
-def _declared(context: _Context, name: str) -> Input:
+def _declared(context: Surroundings, name: str) -> Input:
     for entry in context.task.inputs:
         if entry.name == name:
             return entry
@@ -313,7 +288,7 @@ def _declared(context: _Context, name: str) -> Input:
     )
 
 
-def _wanted(context: _Context, store: Store, name: str, length: int) -> tuple[str, ...]:
+def _wanted(context: Surroundings, store: Store, name: str, length: int) -> tuple[str, ...]:
     """Give the last so many partitions up to the run's; of a dataset with a finer grain all that lie inside those."""
     task = context.task
     every = context.datastore.partitions(store, name)
@@ -321,21 +296,21 @@ def _wanted(context: _Context, store: Store, name: str, length: int) -> tuple[st
     return partitions_read(asked, task.ds, task.grain) or (task.ds,)
 
 
-def _asked(context: _Context, store: Store, name: str, example: str, **more: Any) -> Read:
+def _asked(context: Surroundings, store: Store, name: str, example: str, **more: Any) -> Read:
     """Give what the code asks for, in the grain that a partition shows."""
     task = context.task
     own = task.output is not None and (task.output.store, task.output.name) == (store, name)
     return Read(name=name, store=store, dataset=name, grain=grain_of(example) or task.grain, own=own, **more)
 
 
-def _sink(context: _Context) -> Path:
+def _sink(context: Surroundings) -> Path:
     if context.task.output is None:
         raise JobFailed("the job declares no output", "Write `output: {table: NAME}` into job_specs.yaml.")
     context.staging.mkdir(parents=True, exist_ok=True)
     return context.staging
 
 
-def _record(context: _Context, asked: Input, partitions: list[Partition]) -> None:
+def _record(context: Surroundings, asked: Input, partitions: list[Partition]) -> None:
     """Leave a line per partition for the shim, which puts it into the run's record."""
     if context.run_folder is None:
         return
@@ -345,94 +320,3 @@ def _record(context: _Context, asked: Input, partitions: list[Partition]) -> Non
     lines = [model.to_json(entry, in_one_line=True) + "\n" for entry in entries]
     with open(context.run_folder / "reads.jsonl", "a", encoding="utf-8") as file:
         file.write("".join(lines))
-
-
-def stand_in(task: Task, data: Path, parameters: Mapping[str, Any], staging: Path) -> None:
-    """Let the code of this process see a task as a run of it would; what it writes is checked and not published.
-
-    Args:
-        task: The task.
-        data: The datastore.
-        parameters: All parameters, secrets included.
-        staging: A folder for what is written.
-    """
-    global _by_hand_now
-    engine = open_engine(task.engine, threads=task.limits.cpus, memory=task.limits.memory)
-    _by_hand_now = _Context(
-        task=task, data=data, parameters=parameters, run_folder=None, staging=staging, engine=engine
-    )
-
-
-_by_hand_now: _Context | None = None
-
-
-def _context() -> _Context:
-    return _by_hand_now or _found()
-
-
-@functools.cache
-def _found() -> _Context:
-    run_folder = os.environ.get("DSFLOW_RUN_FOLDER")
-    if run_folder is None:
-        return _by_hand()
-    task = model.from_json(Task, (Path(run_folder) / "task.json").read_text(encoding="utf-8"))
-    return _Context(
-        task=task,
-        data=Path(os.environ["DSFLOW_DATA"]),
-        parameters=json.loads(os.environ["DSFLOW_PARAMS"]),
-        run_folder=Path(run_folder),
-        staging=Path(os.environ.get("DSFLOW_SINK", "")),
-        engine=open_engine(task.engine, threads=task.limits.cpus, memory=task.limits.memory),
-    )
-
-
-def _by_hand() -> _Context:
-    """Stand in for a run: the job of the current folder, its defaults, today."""
-    here = Path.cwd()
-    root = next((folder for folder in (here, *here.parents) if (folder / "dsflow.yml").is_file()), None)
-    root = Path(os.environ["DSFLOW_WORKSPACE"]) if "DSFLOW_WORKSPACE" in os.environ else root
-    if root is None:
-        raise UsageError(f"{here} is in no workspace", "Start Jupyter inside the folder that has a dsflow.yml.")
-    import datetime as dt
-
-    today = ds_of(dt.datetime.now())
-    name = job_of(here, root)
-    if name is not None:
-        task = rendered(root, name, ("today",))
-    else:
-        task = Task(run_id="by-hand", job="", kind="notebook", main="", ds=today, start="", end="", created=today)
-    return _Context(
-        task=task,
-        data=root / "datastore",
-        parameters=task.parameters,
-        run_folder=None,
-        staging=Path(tempfile.mkdtemp(prefix="dsflow-by-hand-")),
-        engine=open_engine(task.engine),
-    )
-
-
-def job_of(folder: Path, root: Path) -> str | None:
-    """Give the name of the job that a folder of the workspace at `root` belongs to, or None."""
-    jobs = root / "jobs"
-    return folder.relative_to(jobs).parts[0] if folder.is_relative_to(jobs) and folder != jobs else None
-
-
-def rendered(root: Path, name: str, arguments: Sequence[str], given: Mapping[str, str] | None = None) -> Task:
-    """Give the task of a job as its files are now.
-
-    Args:
-        root: The workspace.
-        name: The job.
-        arguments: What would follow the name after `dsflow run`.
-        given: Parameters by name, as text.
-
-    Raises:
-        UsageError: a file, the date or a parameter is wrong.
-    """
-    # The specs belong to the host side; a process of its own keeps that border. Anybody may read its command line.
-    command = [sys.executable, "-P", "-m", "dsflow", "--json", "-C", str(root), "render", name, *arguments]
-    environment = os.environ | {f"DSFLOW_PARAM_{key.upper()}": value for key, value in (given or {}).items()}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode != 0:
-        raise UsageError(f"job {name} cannot be read: {done.stderr.strip()}", f"`dsflow validate {name}`")
-    return model.from_json(Task, done.stdout)

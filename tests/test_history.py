@@ -11,6 +11,7 @@ import pytest
 
 from dsflow.errors import EnvironmentMissing, UsageError
 from dsflow.history import History
+from dsflow.history_tables import MIGRATIONS
 from dsflow.model import LogLine, Notice, Progress, RunFinished
 from dsflow.records import Broken, Record, scan
 from dsflow.specs.load import load_workspace
@@ -28,7 +29,7 @@ def test_the_default_is_a_file_in_wal_mode_beside_the_run_folders(tmp_path: Path
     assert [path.name for path in (tmp_path / "job_runs").iterdir()] == ["history.db"]
     with sqlite3.connect(tmp_path / "job_runs" / "history.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert connection.execute("SELECT max(version) FROM dsflow_schema").fetchone() == (1,)
+        assert connection.execute("SELECT max(version) FROM dsflow_schema").fetchone() == (len(MIGRATIONS),)
     connection.close()
 
 

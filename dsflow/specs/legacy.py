@@ -12,19 +12,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from dsflow.specs.models import (
-    InputSpec,
-    JobName,
-    JobSpec,
-    Line,
-    OutputSpec,
-    ParameterText,
-    RunSpec,
-    Spec,
-    TemplateParameter,
-    TemplateSpec,
-    Text,
-)
+from dsflow.specs.fields import JobName, Line, ParameterText, Spec, Text
+from dsflow.specs.models import InputSpec, JobSpec, OutputSpec, RunSpec, TemplateParameter, TemplateSpec
 
 _KINDS = {
     "JupyterNotebook": "notebook",

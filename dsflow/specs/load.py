@@ -18,6 +18,7 @@ from dsflow.masking import MASK, is_secret
 from dsflow.model import QUARANTINE
 from dsflow.specs import legacy
 from dsflow.specs.errors import Place, sentence, sentences
+from dsflow.specs.fields import Spec
 from dsflow.specs.models import (
     ExpectationSpec,
     InputSpec,
@@ -26,7 +27,6 @@ from dsflow.specs.models import (
     Readiness,
     RunSpec,
     ServiceSpec,
-    Spec,
     TemplateParameter,
     TemplateSpec,
     WorkspaceSpec,

@@ -1,159 +1,49 @@
-"""The keys of every file a person writes, with what each may hold. The texts of mistakes are in `specs_errors`."""
+"""The keys of every file a person writes, with what each may hold. The texts of mistakes are in `errors`."""
 
 from __future__ import annotations
 
-import datetime as dt
-import math
-import re
-import zoneinfo
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, Field, Strict
 
-from dsflow.engines.registry import ENGINES
-from dsflow.errors import UsageError, did_you_mean
-from dsflow.kinds.registry import KINDS
 from dsflow.model import Action, Grain, Severity
 from dsflow.partitions import Standing
-from dsflow.quantities import memory_bytes, seconds
-from dsflow.schedule import check_cron
-from dsflow.shortforms import check_most
-from dsflow.workspace import check_name
-
-Format = Literal["csv", "json", "parquet", "text"]
-
-# Names that every SQL text and every parameters cell may use; dsflow gives them their values.
-GIVEN_NAMES = ("ds", "ds_nodash", "prev_ds", "next_ds", "start", "end", "run_id", "job", "params", "macros")
-
-
-def _name(what: str) -> AfterValidator:
-    def check(value: str) -> str:
-        try:
-            return check_name(value, what)
-        except UsageError as error:
-            raise ValueError(f"{error.message}; {error.hint[0].lower()}{error.hint[1:].rstrip('.')}") from None
-
-    return AfterValidator(check)
-
-
-def _shape(pattern: str, what: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value, re.ASCII):
-            raise ValueError(f"{value[:60]!r} is not {what}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _amount(check: Any) -> AfterValidator:
-    def keep(value: str) -> str:
-        check(value)
-        return value
-
-    return AfterValidator(keep)
-
-
-def _number_as_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _plain(value: Any) -> Any:
-    values = value if isinstance(value, list) else [value]
-    for item in values:
-        if not (item is None or isinstance(item, str | int | float | bool)):
-            raise ValueError("expected a plain value or a list of plain values")
-        if isinstance(item, float) and not math.isfinite(item):
-            raise ValueError("expected a finite number")
-    return value
-
-
-def _free(name: str) -> str:
-    if name in GIVEN_NAMES:
-        raise ValueError(f"{name!r} is given by dsflow; choose another name")
-    return name
-
-
-def _zone(name: str) -> str:
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        guess = did_you_mean(name, zoneinfo.available_timezones())
-        raise ValueError(f"{name[:60]!r} is not a time zone such as Europe/Paris{guess}") from None
-    return name
-
-
-def _moment(text: str) -> str:
-    try:
-        dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text[:60]!r} is not a date such as 2026-12-01") from None
-    return text
-
-
-def _cron(line: str) -> str:
-    check_cron(line)
-    return line
-
-
-def _cron_alone(value: Any) -> Any:
-    return {"cron": value} if isinstance(value, str) else value
-
-
-def _alone(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _known(names: Iterable[str]) -> AfterValidator:
-    allowed = tuple(names)
-
-    def check(value: str) -> str:
-        if value not in allowed:
-            raise PydanticCustomError("literal_error", "unknown", {"expected": ", ".join(map(repr, allowed))})
-        return value
-
-    return AfterValidator(check)
-
-
-# Words that a registry defines: a new kind or engine needs no line here.
-KindName = Annotated[str, _known(KINDS), WithJsonSchema({"type": "string", "enum": [*KINDS]})]
-EngineName = Annotated[str, _known(ENGINES), WithJsonSchema({"type": "string", "enum": [*ENGINES]})]
-Flag = Annotated[bool, Strict()]
-JobName = Annotated[str, _name("job")]
-Text = Annotated[str, BeforeValidator(_number_as_text)]
-Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
-Line = Annotated[str, Field(min_length=1, max_length=1000), _shape(r"[^\x00-\x1f]*", "one line of text")]
-Word = Annotated[str, _shape(r"[^\x00-\x08\x0b-\x1f]{0,10000}", "a word of a command")]
-Memory = Annotated[str, BeforeValidator(_number_as_text), _amount(memory_bytes)]
-Duration = Annotated[str, BeforeValidator(_number_as_text), _amount(seconds)]
-Image = Annotated[str, _shape(r"[a-z0-9][A-Za-z0-9._/:@-]{0,250}", "the name of an image")]
-Requirement = Annotated[str, _shape(r"[A-Za-z0-9][^\x00-\x1f]{0,300}", "a requirement such as pandas==2.3.0")]
-VariableName = Annotated[str, _shape(r"[A-Za-z_][A-Za-z0-9_]{0,200}", "the name of an environment variable")]
-ParameterText = Annotated[str, _shape(r"[A-Za-z_][A-Za-z0-9_]{0,99}", "a parameter name; use letters, digits and '_'")]
-ParameterName = Annotated[ParameterText, AfterValidator(_free)]
-ParameterValue = Annotated[Any, AfterValidator(_plain)]
-ColumnNames = Annotated[
-    tuple[Line, ...], BeforeValidator(_alone, json_schema_input_type=str | list[str]), Field(min_length=1)
-]
-MostFailures = Annotated[
-    int | float | str, AfterValidator(check_most), WithJsonSchema({"type": ["integer", "number", "string"]})
-]
-
-
-class Spec(BaseModel):
-    """A part of a file: unknown keys are mistakes, and what was read does not change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+from dsflow.specs.fields import (
+    ColumnNames,
+    Duration,
+    EngineName,
+    Flag,
+    Format,
+    Image,
+    JobName,
+    KindName,
+    Line,
+    Memory,
+    MostFailures,
+    ParameterName,
+    ParameterText,
+    ParameterValue,
+    Port,
+    Requirement,
+    Spec,
+    VariableName,
+    Word,
+    cron_alone,
+    cron_line,
+    moment,
+    name_of_a,
+    shape,
+    zone,
+)
 
 
 class InputSpec(Spec):
     """Something the job reads: a raw dataset, a table, or a path."""
 
-    raw: Annotated[str, _name("raw dataset")] | None = Field(
+    raw: Annotated[str, name_of_a("raw dataset")] | None = Field(
         default=None, description="A raw dataset of the datastore."
     )
-    table: Annotated[str, _name("table")] | None = Field(default=None, description="A table of the datastore.")
+    table: Annotated[str, name_of_a("table")] | None = Field(default=None, description="A table of the datastore.")
     path: Line | None = Field(default=None, description="A URL, a file in the job's folder, or a path below /data.")
     format: Format | None = Field(default=None, description="How files are read; found from their names if absent.")
     as_of: Literal["ds"] | None = Field(default=None, description="Read the newest partition at or before ds.")
@@ -169,8 +59,8 @@ class InputSpec(Spec):
 class OutputSpec(Spec):
     """The table or raw dataset whose partition the job replaces."""
 
-    table: Annotated[str, _name("table")] | None = Field(default=None, description="The table the job writes.")
-    raw: Annotated[str, _name("raw dataset")] | None = Field(
+    table: Annotated[str, name_of_a("table")] | None = Field(default=None, description="The table the job writes.")
+    raw: Annotated[str, name_of_a("raw dataset")] | None = Field(
         default=None, description="The raw dataset the job writes."
     )
     kind: Literal["fct", "dim"] = Field(
@@ -211,7 +101,7 @@ class ReferencesSpec(Spec):
     """A column whose values are all in a column of another table."""
 
     column: Line
-    table: Annotated[str, _name("table")]
+    table: Annotated[str, name_of_a("table")]
     to: Line | None = Field(default=None, description="The column of the other table; of the same name if absent.")
     optional: Flag = Field(default=False, description="The column may be NULL.")
 
@@ -268,14 +158,14 @@ class RunSpec(Spec):
 class ScheduleSpec(Spec):
     """When the job is due."""
 
-    cron: Annotated[Line, AfterValidator(_cron)] = Field(
+    cron: Annotated[Line, AfterValidator(cron_line)] = Field(
         description="Minute, hour, day of the month, month, day of the week: `30 4 * * *`."
     )
-    timezone: Annotated[str, AfterValidator(_zone)] = Field(default="UTC", description="Where that clock hangs.")
+    timezone: Annotated[str, AfterValidator(zone)] = Field(default="UTC", description="Where that clock hangs.")
     partition: Standing = Field(
         default="ended", description="What a tick stands for: the partition that has ended, or the current one."
     )
-    paused_until: Annotated[str, AfterValidator(_moment)] | None = Field(
+    paused_until: Annotated[str, AfterValidator(moment)] | None = Field(
         default=None, description="Nothing is due before this date."
     )
 
@@ -290,16 +180,16 @@ class JobFile(Spec):
     engine: EngineName | None = Field(default=None, description="What computes.")
     grain: Grain = Field(default="day", description="What a partition stands for.")
     parameters: dict[ParameterName, ParameterValue] = Field(default={}, description="Names with typed defaults.")
-    inputs: dict[Annotated[str, _name("input")], InputSpec] = Field(
+    inputs: dict[Annotated[str, name_of_a("input")], InputSpec] = Field(
         default={}, description="What the job reads, by name."
     )
     output: OutputSpec | None = None
     expectations: tuple[ExpectationSpec, ...] = ()
     expectation_action: Action = Field(default="fail", description="For expectations that do not say their own.")
-    tags: tuple[Annotated[str, _name("tag")], ...] = Field(default=(), description="Words to select jobs by.")
-    schedule: (
-        Annotated[ScheduleSpec, BeforeValidator(_cron_alone, json_schema_input_type=ScheduleSpec | str)] | None
-    ) = Field(default=None, description="When the job is due; a text is its `cron`.")
+    tags: tuple[Annotated[str, name_of_a("tag")], ...] = Field(default=(), description="Words to select jobs by.")
+    schedule: Annotated[ScheduleSpec, BeforeValidator(cron_alone, json_schema_input_type=ScheduleSpec | str)] | None = (
+        Field(default=None, description="When the job is due; a text is its `cron`.")
+    )
     run: RunSpec = RunSpec()
 
 
@@ -313,7 +203,7 @@ class JobSpec(JobFile):
     name: str
     legacy: bool = False
     positional: tuple[str, ...] = ()
-    task_specs: dict[str, Any] = {}
+    task_specs: dict[str, Any] = Field(default={})
 
 
 class TemplateParameter(Spec):
@@ -346,7 +236,7 @@ class TemplateSpec(Spec):
 class Readiness(Spec):
     """How to see that a service answers: any HTTP answer below 500."""
 
-    path: Annotated[str, _shape(r"/[^\x00-\x20]*", "a path that starts with /")] = "/"
+    path: Annotated[str, shape(r"/[^\x00-\x20]*", "a path that starts with /")] = "/"
     port: Port | None = Field(default=None, description="One of `ports`; the first if absent.")
     socket: Line | None = Field(default=None, description="Ask at this unix socket instead of a port.")
     timeout: Duration = Field(default="60s", description="How long that may take.")
@@ -372,7 +262,7 @@ class Mount(Spec):
     """A folder of the workspace that a service sees."""
 
     source: Line
-    target: Annotated[str, _shape(r"/[^\x00-\x1f:]*", "a path that starts with /")]
+    target: Annotated[str, shape(r"/[^\x00-\x1f:]*", "a path that starts with /")]
     read_only: Flag = False
 
 
@@ -380,13 +270,15 @@ class ServiceSpec(Spec):
     """service.yaml: a long-lived program."""
 
     version: Literal[1] = 1
-    name: Annotated[str, _name("service")]
+    name: Annotated[str, name_of_a("service")]
     description: str = ""
     image: Image | None = Field(default=None, description="The image, where no Dockerfile beside the file makes it.")
     command: tuple[Word, ...] = Field(default=(), description="The program; the image's own if absent.")
     ports: tuple[Port, ...] = Field(default=(), description="What it listens on; the first is the one to open.")
     mounts: tuple[Mount, ...] = ()
-    environment: dict[VariableName, Annotated[str | int | float | bool, Field(union_mode="left_to_right")]] = {}
+    environment: dict[VariableName, Annotated[str | int | float | bool, Field(union_mode="left_to_right")]] = Field(
+        default={}
+    )
     memory: Memory | None = None
     readiness: Readiness | None = None
     stop: StopSpec = StopSpec()
@@ -408,6 +300,6 @@ class WorkspaceSpec(Spec):
     image: Image | None = Field(default=None, description="The image of jobs that do not name one.")
     history: Line = Field(default="sqlite:///datastore/job_runs/history.db", description="URL of the database of runs.")
     templates: tuple[Line, ...] = Field(default=(), description="More templates: folders or git URLs.")
-    ports: dict[Annotated[str, _name("service")], Port] = Field(default={}, description="The port of each service.")
+    ports: dict[Annotated[str, name_of_a("service")], Port] = Field(default={}, description="The port of each service.")
     base_image: Image | None = Field(default=None, description="The image that dsflow's own images are built on.")
     ca_bundle: Line | None = Field(default=None, description="Certificates to trust while building images.")

@@ -10,7 +10,7 @@ import pydantic
 from pydantic import BeforeValidator, Field, Strict
 
 from dsflow.specs.errors import sentence, sentences
-from dsflow.specs.models import Flag, Line, ParameterText, ParameterValue, Spec
+from dsflow.specs.fields import Flag, Line, ParameterText, ParameterValue, Spec
 from dsflow.specs.yaml import SpecError, read_mapping
 
 Row = dict[str, Any]

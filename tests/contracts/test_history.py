@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from dsflow import history as history_module
+from dsflow import history_tables
 from dsflow.errors import EnvironmentMissing, UsageError
 from dsflow.history import History
 from dsflow.model import Check, Failure, Output, RunFinished, RunStarted, Status
@@ -290,10 +290,10 @@ def test_an_older_database_is_migrated_once_and_keeps_its_rows(
 ) -> None:
     make_history()(RunFinished(task=sample_task(), outcome=sample_outcome()))
     later = (
-        *history_module.MIGRATIONS,
+        *history_tables.MIGRATIONS,
         ("CREATE TABLE dsflow_notes (run_id TEXT)", "INSERT INTO dsflow_notes VALUES ('x')"),
     )
-    monkeypatch.setattr(history_module, "MIGRATIONS", later)
+    monkeypatch.setattr(history_tables, "MIGRATIONS", later)
     # A migration that ran twice would fail: the table is there already.
     assert at_once([lambda: make_history().runs() for _ in range(4)]) == [0] * 4
     assert make_history().get().rows == 26_115
@@ -302,9 +302,9 @@ def test_an_older_database_is_migrated_once_and_keeps_its_rows(
 def test_a_database_without_verdicts_gets_them_from_the_run_folders(
     make_history: MakeHistory, datastore: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    today = history_module.MIGRATIONS
-    monkeypatch.setattr(history_module, "MIGRATIONS", today[:1])
-    monkeypatch.setattr(history_module, "_save_checks", lambda connection, checked: None)
+    today = history_tables.MIGRATIONS
+    monkeypatch.setattr(history_tables, "MIGRATIONS", today[:1])
+    monkeypatch.setattr(history_tables, "save_checks", lambda connection, checked: None)
     task = sample_task()
     make_history()(RunFinished(task=task, outcome=sample_outcome()))
     write_run(datastore, task, sample_outcome())
@@ -350,7 +350,7 @@ def test_the_last_verdict_on_each_expectation_is_kept_for_each_ds(history: Histo
         name="rule 0",
         condition="x > 0",
         action="drop",
-        severity="error",
+        severity="warn",
         rows=100,
         violations=2,
         verdict="dropped",
@@ -390,7 +390,7 @@ def test_rebuild_makes_the_same_verdicts_from_the_folders_and_from_what_was_chec
 
 def test_a_database_of_a_newer_dsflow_is_refused(make_history: MakeHistory, monkeypatch: pytest.MonkeyPatch) -> None:
     make_history().runs()
-    monkeypatch.setattr(history_module, "MIGRATIONS", ())
+    monkeypatch.setattr(history_tables, "MIGRATIONS", ())
     with pytest.raises(
         EnvironmentMissing, match="made by a newer dsflow .its schema is version 2, this dsflow knows 0"
     ):

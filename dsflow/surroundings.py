@@ -1,0 +1,132 @@
+"""What a job's code is executed for: the run of this process, or a stand-in where a person executes it by hand."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dsflow import model
+from dsflow.engines.contract import Engine
+from dsflow.engines.registry import open_engine
+from dsflow.errors import UsageError
+from dsflow.model import InputUsed, Task
+from dsflow.partitions import ds_of
+from dsflow.store.datastore import Datastore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """The run this process belongs to, or a stand-in for it when the code is run by hand."""
+
+    task: Task
+    data: Path
+    parameters: Mapping[str, Any]
+    run_folder: Path | None
+    staging: Path
+    engine: Engine
+    recorded: set[InputUsed] = field(default_factory=set)
+
+    @property
+    def datastore(self) -> Datastore:
+        """Where it reads."""
+        return Datastore(self.data)
+
+
+def stand_in(task: Task, data: Path, parameters: Mapping[str, Any], staging: Path) -> None:
+    """Let the code of this process see a task as a run of it would; what it writes is checked and not published.
+
+    Args:
+        task: The task.
+        data: The datastore.
+        parameters: All parameters, secrets included.
+        staging: A folder for what is written.
+    """
+    global _by_hand_now
+    engine = open_engine(task.engine, threads=task.limits.cpus, memory=task.limits.memory)
+    _by_hand_now = Surroundings(
+        task=task, data=data, parameters=parameters, run_folder=None, staging=staging, engine=engine
+    )
+
+
+_by_hand_now: Surroundings | None = None
+
+
+def now() -> Surroundings:
+    """Give what the code of this process is executed for."""
+    return _by_hand_now or _found()
+
+
+@functools.cache
+def _found() -> Surroundings:
+    run_folder = os.environ.get("DSFLOW_RUN_FOLDER")
+    if run_folder is None:
+        return _by_hand()
+    task = model.from_json(Task, (Path(run_folder) / "task.json").read_text(encoding="utf-8"))
+    return Surroundings(
+        task=task,
+        data=Path(os.environ["DSFLOW_DATA"]),
+        parameters=json.loads(os.environ["DSFLOW_PARAMS"]),
+        run_folder=Path(run_folder),
+        staging=Path(os.environ.get("DSFLOW_SINK", "")),
+        engine=open_engine(task.engine, threads=task.limits.cpus, memory=task.limits.memory),
+    )
+
+
+def _by_hand() -> Surroundings:
+    """Stand in for a run: the job of the current folder, its defaults, today."""
+    here = Path.cwd()
+    root = next((folder for folder in (here, *here.parents) if (folder / "dsflow.yml").is_file()), None)
+    root = Path(os.environ["DSFLOW_WORKSPACE"]) if "DSFLOW_WORKSPACE" in os.environ else root
+    if root is None:
+        raise UsageError(f"{here} is in no workspace", "Start Jupyter inside the folder that has a dsflow.yml.")
+    import datetime as dt
+
+    today = ds_of(dt.datetime.now())
+    name = job_of(here, root)
+    if name is not None:
+        task = rendered(root, name, ("today",))
+    else:
+        task = Task(run_id="by-hand", job="", kind="notebook", main="", ds=today, start="", end="", created=today)
+    return Surroundings(
+        task=task,
+        data=root / "datastore",
+        parameters=task.parameters,
+        run_folder=None,
+        staging=Path(tempfile.mkdtemp(prefix="dsflow-by-hand-")),
+        engine=open_engine(task.engine),
+    )
+
+
+def job_of(folder: Path, root: Path) -> str | None:
+    """Give the name of the job that a folder of the workspace at `root` belongs to, or None."""
+    jobs = root / "jobs"
+    return folder.relative_to(jobs).parts[0] if folder.is_relative_to(jobs) and folder != jobs else None
+
+
+def rendered(root: Path, name: str, arguments: Sequence[str], given: Mapping[str, str] | None = None) -> Task:
+    """Give the task of a job as its files are now.
+
+    Args:
+        root: The workspace.
+        name: The job.
+        arguments: What would follow the name after `dsflow run`.
+        given: Parameters by name, as text.
+
+    Raises:
+        UsageError: a file, the date or a parameter is wrong.
+    """
+    # The specs belong to the host side; a process of its own keeps that border. Anybody may read its command line.
+    command = [sys.executable, "-P", "-m", "dsflow", "--json", "-C", str(root), "render", name, *arguments]
+    environment = os.environ | {f"DSFLOW_PARAM_{key.upper()}": value for key, value in (given or {}).items()}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0:
+        raise UsageError(f"job {name} cannot be read: {done.stderr.strip()}", f"`dsflow validate {name}`")
+    return model.from_json(Task, done.stdout)
