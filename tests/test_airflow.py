@@ -113,7 +113,17 @@ class Airflow:
             login = {"username": "admin", "password": self.password}
             self._token = self.ask("POST", "/auth/token", login)["access_token"]
         headers = {"Authorization": f"Bearer {self._token}"}
-        answer = requests.request(method, self.url + path, json=body, headers=headers, timeout=60)
+        # What only looks is asked again where a machine with too much to do does not answer.
+        attempts = 5 if method == "GET" else 1
+        for left in reversed(range(attempts)):
+            try:
+                answer = requests.request(
+                    method, self.url + path, json=body, headers=headers, timeout=60 * 5 / attempts
+                )
+                break
+            except requests.Timeout:
+                if not left:
+                    raise
         if answer.status_code == 503:
             # Somebody else writes into the database: one is to ask again.
             return self.ask(method, path, body)
