@@ -7,6 +7,7 @@ Spark answer alike. A `SELECT` may only be one of the two that short forms need,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -33,6 +34,7 @@ _FUNCTIONS = (
 )
 _AGGREGATES = "Avg Count CountIf LogicalAnd LogicalOr Max Median Min Stddev StddevSamp Sum"
 _AROUND_AGGREGATES = "Distinct Filter Lag Lead Order Ordered RowNumber Where Window WindowSpec Star"
+_COMPUTING = frozenset(_OPERATORS.split())
 _ALLOWED = frozenset(f"{_OPERATORS} {_FUNCTIONS} {_AGGREGATES} {_AROUND_AGGREGATES}".split())
 _COUNTED = frozenset(_AGGREGATES.split())
 # To what a value may be cast. Engines round differently where a fraction becomes a whole number.
@@ -73,6 +75,11 @@ class Condition:
         outermost = [node for node in found if not any(_is_amount(above) for above in _above(node))]
         return {_written(node, {}): _written(node, names) for node in outermost}
 
+    @functools.cached_property
+    def calls(self) -> bool:
+        """Whether it calls any function or looks into a table, rather than comparing and computing only."""
+        return bool(self.tables) or any(type(node).__name__ not in _COMPUTING for node in self.tree.walk())
+
     def unique_columns(self) -> tuple[str, ...]:
         """Give the columns of `count(*) OVER (PARTITION BY ...) = 1`, as SQL; none where it is anything else."""
         from sqlglot import exp
@@ -85,7 +92,8 @@ class Condition:
         return ()
 
 
-def condition_of(text: str, where: str, tables: Collection[str] = ()) -> Condition:
+@functools.lru_cache(maxsize=1000)
+def condition_of(text: str, where: str, tables: tuple[str, ...] = ()) -> Condition:
     """Read a condition and refuse what it may not be.
 
     Args:

@@ -221,7 +221,7 @@ def understood(expectation: Expectation, table: str, columns: Sequence[Column] |
         UsageError: it may not be one, names a column that is not there, or cannot do what its action is.
     """
     where = where or _where(expectation)
-    condition = condition_of(expectation.constraint, where, [table, *(s.name for s in expectation.sources)])
+    condition = condition_of(expectation.constraint, where, (table, *(s.name for s in expectation.sources)))
     if columns is not None:
         check_columns(condition, [column.name for column in columns], where)
     counts = expectation.max_failures is not None or expectation.max_share is not None
@@ -278,7 +278,8 @@ def _ask(engine: Engine, question: _Question) -> _Counted:
     listed += [(one, f"coalesce(CAST(({one.sql}) AS BOOLEAN), false)") for one in question.whole]
     more = [sql for one in question.whole for sql in one.amounts.values()]
     wanted = ", ".join(["count(*)", *(sql for _, sql in listed), *more])
-    [row] = engine.ask(f"SELECT {wanted} FROM ({question.marked(marked)})", question.tables)
+    calls = any(one.condition.calls for one in (*question.rows, *question.whole))
+    [row] = engine.ask(f"SELECT {wanted} FROM ({question.marked(marked)})", question.tables, calls=calls)
     rows, verdicts, values = row[0], row[1 : 1 + len(listed)], list(row[1 + len(listed) :])
     checks = {}
     for (asked, _), verdict in zip(listed, verdicts, strict=True):

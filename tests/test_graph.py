@@ -101,12 +101,8 @@ class TestScreens:
         (entry,) = dsflow("ls", "trend", "--json").document["jobs"]
         assert (entry["job"], entry["description"], entry["folder"]) == ("trend", "Four weeks back", "jobs/trend")
         assert (entry["parents"], entry["children"]) == (["daily"], ["page"])
-        assert entry["schedule"] == {
-            "cron": "30 4 * * *",
-            "timezone": "UTC",
-            "partition": "ended",
-            "paused_until": None,
-        }
+        schedule = {"cron": "30 4 * * *", "timezone": "UTC", "partition": "ended", "paused_until": None}
+        assert entry["schedule"] == schedule
         assert entry["writes"] == {"store": "table", "name": "fct_trend", "kind": "fct"}
         assert entry["reads"][0]["window"] == 28
 

@@ -72,7 +72,7 @@ class Engine(Protocol):
             JobFailed: a file is no Parquet, or the files differ in their columns.
         """
 
-    def ask(self, query: str, tables: Mapping[str, Sequence[Path]]) -> list[tuple[Any, ...]]:
+    def ask(self, query: str, tables: Mapping[str, Sequence[Path]], *, calls: bool = True) -> list[tuple[Any, ...]]:
         """Run one SELECT that dsflow made (`dsflow.quality`) over Parquet files, and give its rows.
 
         Whatever conditions of a user are in it, it reads nothing else, writes nothing and changes nothing. It sees
@@ -81,6 +81,8 @@ class Engine(Protocol):
         Args:
             query: A SELECT in the dialect of DuckDB, whatever the engine: another one translates it.
             tables: The files behind each name in the query, one or more; all of a name have the same columns.
+            calls: Whether a condition of a user calls functions. One that only compares and computes cannot reach
+                anything, so there is nothing to lock up.
 
         Raises:
             JobFailed: it cannot be computed.
