@@ -38,7 +38,7 @@ def test_with_aggregates_it_is_about_the_partition(sql: str) -> None:
 
 
 def test_it_knows_its_columns_and_tables() -> None:
-    condition = condition_of("X > 0 OR s.field IN (SELECT y FROM dim)", "e", ["dim"])
+    condition = condition_of("X > 0 OR s.field IN (SELECT y FROM dim)", "e", ("dim",))
     assert condition.columns == ("X", "s")
     assert condition.tables == ("dim",)
     check_columns(condition, ["x", "S"], "e")
@@ -54,10 +54,10 @@ def test_what_an_engine_gets_is_made_from_the_tree() -> None:
 
 
 def test_tables_get_the_names_that_the_engine_knows() -> None:
-    counted = condition_of('count(*) >= 0.5 * (SELECT count(*) FROM "t@previous")', "e", ["t@previous"])
+    counted = condition_of('count(*) >= 0.5 * (SELECT count(*) FROM "t@previous")', "e", ("t@previous",))
     assert counted.sql(NAMES) == 'COUNT(*) >= 0.5 * (SELECT COUNT(*) FROM "dsflow_table_1")'
     assert list(counted.amounts(NAMES)) == ["COUNT(*)", '(SELECT COUNT(*) FROM "t@previous")']
-    assert condition_of("a IN (SELECT b FROM dim)", "e", ["dim"]).sql(NAMES) == 'a IN (SELECT b FROM "dsflow_table_0")'
+    assert condition_of("a IN (SELECT b FROM dim)", "e", ("dim",)).sql(NAMES) == 'a IN (SELECT b FROM "dsflow_table_0")'
 
 
 def test_it_knows_that_it_says_unique() -> None:
@@ -133,7 +133,7 @@ REFUSED = [
 @pytest.mark.parametrize("sql", REFUSED, ids=[sql[:40].replace("\0", "NUL") or "empty" for sql in REFUSED])
 def test_anything_else_is_refused_in_a_sentence(sql: str) -> None:
     with pytest.raises(UsageError, match="^expectation: "):
-        condition_of(sql, "expectation", ["dim"])
+        condition_of(sql, "expectation", ("dim",))
 
 
 @pytest.mark.parametrize(
