@@ -60,7 +60,7 @@ def checks(context: Context, table: str, dates: tuple[str, ...]) -> None:
     if context.json:
         context.console.document(_document(table, shown, counts, usual, by_name))
         return
-    context.console.line(f"{table}: {show_count(len(shown), "date")}, ds={shown[0]} to ds={shown[-1]}")
+    context.console.line(f"{table}: {show_count(len(shown), 'date')}, ds={shown[0]} to ds={shown[-1]}")
     _show(context, shown, counts, by_name)
     _warn(context, counts, usual)
 
