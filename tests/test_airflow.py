@@ -454,7 +454,8 @@ def test_in_the_page_a_dag_is_switched_on_and_a_log_has_the_jobs_lines(airflow: 
     tab.goto(f"{airflow.url}/dags/page")
     switch = tab.get_by_test_id("toggle-pause").first
     assert switch.get_attribute("data-state") == "unchecked"
-    switch.click()
+    with tab.expect_response(lambda answer: answer.request.method == "PATCH" and "/dags/page" in answer.url):
+        switch.click()
     # The run of this morning is due at once.
     tab.goto(f"{airflow.url}/dags/page/runs")
     tab.get_by_text("Success", exact=True).first.wait_for()
