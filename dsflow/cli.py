@@ -46,6 +46,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "backfill": ("dsflow.commands.backfill:backfill", "Run jobs for many dates, those that are not fresh"),
         "mark-fresh": ("dsflow.commands.mark_fresh:mark_fresh", "Accept partitions as they are, running nothing"),
         "build-images": ("dsflow.commands.build_images:build_images", "Build the images that jobs run in"),
+        "start-spark": ("dsflow.commands.start_spark:start_spark", "Start the Spark server that jobs share"),
     },
     "Look": {
         "status": ("dsflow.commands.status:status", "Show which dates are fresh, stale, missing or failed"),

@@ -7,6 +7,7 @@ but publishes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -38,6 +39,7 @@ end: str
 run_id: str
 params: Mapping[str, Any]
 sink: Path
+spark: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,8 @@ def __getattr__(name: str) -> Any:
         return _context().parameters
     if name == "sink":
         return _sink(_context())
+    if name == "spark":
+        return _session(_context())
     raise AttributeError(f"`job` has no {name!r}{did_you_mean(name, __all__)}")
 
 
@@ -76,6 +80,7 @@ __all__ = [
     "run_id",
     "sink",
     "source",
+    "spark",
     "sql",
     "start",
     "table",
@@ -172,7 +177,7 @@ def write(data: Any) -> None:
     Nothing is visible to anybody until the whole run has succeeded and its checks have passed.
 
     Args:
-        data: A DuckDB relation, a pandas or polars DataFrame, an Arrow table, or a list of dicts.
+        data: A DuckDB relation, a Spark DataFrame, a pandas or polars DataFrame, an Arrow table, or a list of dicts.
 
     Raises:
         JobFailed: the job declares no output, or the data cannot be written.
@@ -274,6 +279,14 @@ def _asked(context: _Context, store: Store, name: str, example: str, **more: Any
     return Read(name=name, store=store, dataset=name, grain=grain_of(example) or task.grain, own=own, **more)
 
 
+def _session(context: _Context) -> Any:
+    """Give the SparkSession of a job that computes with Spark."""
+    session = getattr(context.engine, "session", None)
+    if session is None:
+        raise JobFailed("`job.spark` needs the engine spark", "Write `engine: spark` into job_specs.yaml.")
+    return session
+
+
 def _sink(context: _Context) -> Path:
     if context.task.output is None:
         raise JobFailed("the job declares no output", "Write `output: {table: NAME}` into job_specs.yaml.")
@@ -320,8 +333,10 @@ def _by_hand() -> _Context:
 
     today = ds_of(dt.datetime.now())
     inside = here.is_relative_to(root / "jobs") and here != root / "jobs"
+    staging = Path(tempfile.mkdtemp(prefix="dsflow-by-hand-"))
     if inside:
         task = _rendered(root, here.relative_to(root / "jobs").parts[0])
+        _have_spark(task, root / "datastore", staging)
     else:
         task = Task(run_id="by-hand", job="", kind="notebook", main="", ds=today, start="", end="", created=today)
     return _Context(
@@ -329,9 +344,23 @@ def _by_hand() -> _Context:
         data=root / "datastore",
         parameters=task.parameters,
         run_folder=None,
-        staging=Path(tempfile.mkdtemp(prefix="dsflow-by-hand-")),
+        staging=staging,
         engine=open_engine(task.engine),
     )
+
+
+def _have_spark(task: Task, data: Path, log_folder: Path) -> None:
+    """Have Spark at hand until this process ends."""
+    if task.engine != "spark":
+        return
+    import atexit
+
+    from dsflow.spark.access import access
+
+    held = contextlib.ExitStack()
+    way = held.enter_context(access(task.spark, data, task.run_id, log_folder, print))
+    os.environ.update(way.environment)
+    atexit.register(held.close)
 
 
 def _rendered(root: Path, name: str) -> Task:

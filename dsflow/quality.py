@@ -42,8 +42,10 @@ def drop(engine: Engine, files: Sequence[Path], checks: Sequence[Check], folder:
     constraints = [check.constraint for check in checks if check.action == "drop" and check.violations]
     if not constraints:
         return list(files)
-    kept = folder / f"{run_id}-part-kept.parquet"
-    engine.keep(files, constraints, kept)
+    kept = f"{run_id}-part-kept"
+    engine.keep(files, constraints, folder / f"{kept}.parquet")
     for file in files:
         file.unlink()
-    return [kept.rename(folder / f"{run_id}-part-0.parquet")]
+    # An engine that works in parallel writes more than one.
+    left = sorted(folder.glob(f"{kept}*.parquet"))
+    return [file.rename(folder / f"{run_id}-part-{number}.parquet") for number, file in enumerate(left)]

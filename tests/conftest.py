@@ -16,7 +16,7 @@ import pytest
 from dsflow import cli
 from dsflow.workspace import Workspace
 
-pytest_plugins = ["tests.docker_engine"]
+pytest_plugins = ["tests.docker_engine", "tests.spark_server"]
 
 Tree = Mapping[str, str | bytes]
 MakeWorkspace = Callable[[Tree], Workspace]

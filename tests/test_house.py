@@ -45,6 +45,7 @@ OWNERS = {
     "nbformat": {"kinds.notebook"},
     "papermill": {"kinds.notebook"},
     "pyarrow": {"engines.duckdb"},
+    "pyspark": {"engines.spark", "spark"},
     "pydantic": {"specs.load", "specs.errors", "specs.legacy", "specs.models"},
     "pygments": {"highlighting"},
     "rich": {"board", "console", "screen"},
@@ -126,8 +127,10 @@ def module_of(path: Path) -> str:
 
 
 def test_every_library_is_a_declared_requirement() -> None:
-    required = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    declared = {re.split(r"[^a-z0-9-]", line)[0].replace("-", "_") for line in required}
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [line for name, lines in required["optional-dependencies"].items() if name != "dev" for line in lines]
+    every = [*required["dependencies"], *extras]
+    declared = {re.split(r"[^a-z0-9-]", line)[0].replace("-", "_") for line in every}
     names = {"yaml": "pyyaml", "zmq": "pyzmq", "pydantic_core": "pydantic", "IPython": "ipython"}
     used = {library for path in MODULES for library in imported(path)} - set(sys.stdlib_module_names) - {"dsflow"}
     assert {library for library in used if names.get(library, library) not in declared} == set()

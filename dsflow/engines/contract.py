@@ -57,7 +57,9 @@ class Engine(Protocol):
         """
 
     def write(self, data: Any, path: Path, ds: str) -> None:
-        """Write rows (the engine's own, pandas, polars, Arrow, or a list of dicts) into one Parquet file.
+        """Write rows (the engine's own, pandas, polars, Arrow, or a list of dicts) into a Parquet file.
+
+        An engine that works in parallel may write more of them beside `path`, as `NAME.1.parquet`, `NAME.2.parquet`...
 
         A column `ds` is left out, as the partition's folder says it; its values must be `ds`.
 
@@ -80,7 +82,7 @@ class Engine(Protocol):
         """
 
     def keep(self, files: Sequence[Path], constraints: Sequence[str], path: Path) -> None:
-        """Write the rows that meet all constraints into one Parquet file."""
+        """Write the rows that meet all constraints into a Parquet file, or into several, as `write` does."""
 
     def interrupt(self) -> None:
         """Have the statement that another thread executes in this session fail soon; nothing where there is none."""

@@ -8,6 +8,7 @@
     .dsflow/locks/{tables,raw}/NAME/ds=DS           who is writing the partition
     .dsflow/locks/gate                              held for moments, by whoever takes a lock or repairs
     .dsflow/trash/TIME-RUN/                         what a publish replaced, for a while
+    .dsflow/spark/                                  the warm Spark server, and what Spark spills
 
 Tables and raw datasets are kept apart everywhere, because they may share a name.
 """
@@ -39,6 +40,7 @@ class Layout:
         self.staging = self.own / "staging"
         self.trash = self.own / "trash"
         self.gate = self.own / "locks" / "gate"
+        self.spark = self.own / "spark"
 
     def dataset(self, store: Store, name: str) -> Path:
         """Give the folder of a table or a raw dataset."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import polars as pl
@@ -19,11 +20,21 @@ DS = "2013-01-01"
 ROWS = {"x": [1, 2], "s": ["a", None]}
 
 
-@pytest.fixture(params=sorted(ENGINES))
+MARKS = {"spark": [pytest.mark.spark]}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, [])) for name in ENGINES])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if request.param == "spark":
+        request.getfixturevalue("spark_session_here")
     opened = open_engine(request.param, threads=1)
     yield opened
     opened.close()
+
+
+def rows_of(table: Any) -> list[tuple[Any, ...]]:
+    """Give the rows of an engine's lazy table."""
+    return [tuple(row) for row in (table.collect() if hasattr(table, "collect") else table.fetchall())]
 
 
 @pytest.fixture
@@ -56,8 +67,8 @@ def test_writes_rows_of_every_kind_the_same(engine: Engine, partition: Path, dat
 
 def test_writes_its_own_relation_and_gives_it_back(engine: Engine, partition: Path) -> None:
     file = partition / "r-part-0.parquet"
-    engine.write(engine.sql("SELECT 1::BIGINT AS x, 'é' AS s"), file, DS)
-    assert engine.read([file], "parquet", with_ds=True, options={}).fetchall() == [(1, "é", DS)]
+    engine.write(engine.sql("SELECT CAST(1 AS BIGINT) AS x, 'é' AS s"), file, DS)
+    assert rows_of(engine.read([file], "parquet", with_ds=True, options={})) == [(1, "é", DS)]
 
 
 def test_no_rows_keep_their_columns(engine: Engine, partition: Path) -> None:
@@ -106,7 +117,7 @@ def test_reads_files(
 ) -> None:
     (partition / name).write_text(text)
     rows = engine.read([partition / name], format, with_ds=False, options=options)
-    assert rows.fetchall() == [(1, "a"), (2, "b")]
+    assert rows_of(rows) == [(1, "a"), (2, "b")]
 
 
 def test_a_ds_is_a_string_for_every_reader(engine: Engine, tmp_path: Path) -> None:
@@ -117,7 +128,35 @@ def test_a_ds_is_a_string_for_every_reader(engine: Engine, tmp_path: Path) -> No
         files.append(folder / "r-part-0.parquet")
         engine.write([{"x": 1}], files[-1], ds)
     rows = engine.read(files, "parquet", with_ds=True, options={})
-    assert sorted(rows.fetchall()) == [(1, "2013-01-01"), (1, "2013-01-02")]
+    assert sorted(rows_of(rows)) == [(1, "2013-01-01"), (1, "2013-01-02")]
+
+
+def test_its_own_rows_with_another_ds_are_refused(engine: Engine, partition: Path) -> None:
+    rows = engine.sql("SELECT 1 AS x, '2013-01-01' AS ds UNION ALL SELECT 2, '2013-01-02'")
+    with pytest.raises(JobFailed, match="ds with the value '2013-01-02', but this run writes ds=2013-01-01"):
+        engine.write(rows, partition / "r-part-0.parquet", DS)
+
+
+def test_its_own_rows_may_name_their_ds(engine: Engine, partition: Path) -> None:
+    file = partition / "r-part-0.parquet"
+    engine.write(engine.sql("SELECT CAST(1 AS BIGINT) AS x, CAST('2013-01-01' AS DATE) AS DS"), file, DS)
+    assert engine.inspect([file]).columns == (Column(name="x", type="BIGINT"),)
+
+
+def test_views_are_found_by_name_and_raw_datasets_in_their_schema(engine: Engine, partition: Path) -> None:
+    file = partition / "r-part-0.parquet"
+    engine.write([{"x": 1}], file, DS)
+    engine.view("t", engine.read([file], "parquet", with_ds=True, options={}))
+    engine.view("raw.t", engine.sql("SELECT 2 AS x"))
+    found = engine.sql("SELECT t.x AS a, raw.x AS b, t.ds FROM t CROSS JOIN raw.t AS raw")
+    assert rows_of(found) == [(1, 2, DS)]
+
+
+def test_what_has_no_rows_is_checked_too(engine: Engine, partition: Path) -> None:
+    file = partition / "r-part-0.parquet"
+    engine.write(engine.sql("SELECT 1 AS x WHERE false"), file, DS)
+    [check] = engine.check([file], [Expectation(name="positive", constraint="x > 0 -- of course")])
+    assert (check.rows, check.violations) == (0, 0)
 
 
 def test_a_wrong_query_names_the_line(engine: Engine) -> None:

@@ -1,0 +1,283 @@
+"""The process that keeps a Spark server: `python -P -m dsflow.spark.keeper FOLDER`.
+
+It starts Java directly, writes down where it listens, passes its log on, ends it when nobody has used it for a while,
+says why it ended, and removes what it left. With `--foreground` it stays the caller's child, as in a container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dsflow import forking
+from dsflow.durable import make_folder, remove_tree, write_text
+from dsflow.errors import DsflowError
+from dsflow.spark import java as javas
+from dsflow.spark import settings
+from dsflow.spark.server import ENDED, KEEPER_LOCK, LOG, MAIN_CLASS, REQUEST, STATE, Server, clients, write_private
+from dsflow.store.locks import lock
+
+_LOOK_EVERY_SECONDS = 5.0
+_SOON_SECONDS = 10
+# Java writes the archive of its classes when it ends.
+_ARCHIVE_SECONDS = 120
+_LARGEST_LOG = 5 << 20
+_OUT_OF_MEMORY = 3
+_LISTENS = re.compile(rb"Spark Connect server started at: \S*:(\d+)")
+
+
+class Keeper:
+    """Watches over one Java.
+
+    Args:
+        folder: Where everything about the server is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._request: dict[str, Any] = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
+        self._scratch = folder / f"scratch-{os.getpid()}"
+        self._made = self._scratch / "classes"
+        self._archive: javas.Archive | None = None
+        self._server: Server | None = None
+        self._log = _Log(folder / LOG)
+        self._used = time.monotonic()
+        self._reason = ""
+
+    def run(self) -> subprocess.Popen[bytes] | None:
+        """Start Java and stay until it has ended, or is to end; give what is still busy ending."""
+        for left in self._folder.glob("scratch-*"):
+            remove_tree(left)
+        make_folder(self._scratch)
+        try:
+            process = self._start()
+        except DsflowError as error:
+            write_private(self._folder / ENDED, {"reason": error.message, "hint": error.hint})
+            return None
+        try:
+            self._watch(process)
+        finally:
+            (self._folder / STATE).unlink(missing_ok=True)
+            if process.poll() is None:
+                process.terminate()
+            else:
+                self._reason = _ending(process.returncode, self._request["memory"])
+            write_private(self._folder / ENDED, {"reason": self._reason or "it was stopped"})
+        return process
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        java, home = javas.find_java(), javas.spark_home()
+        arguments = self._folder / "arguments"
+        log = self._folder / "log4j2.properties"
+        write_text(log, settings.log_to_stdout())
+        token = secrets.token_urlsafe(32)
+        number = os.open(arguments, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(number, "w", encoding="utf-8") as file:
+            file.write("".join(f"{_quoted(argument)}\n" for argument in self._arguments(java, home, log)))
+        # It would go before the setting, and have Spark warn of that.
+        os.environ.pop("SPARK_LOCAL_DIRS", None)
+        environment = os.environ | {
+            "CLASSPATH": javas.class_path(home),
+            "PYSPARK_PYTHON": sys.executable,
+            "SPARK_CONNECT_AUTHENTICATE_TOKEN": token,
+            "SPARK_HOME": str(home),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+        }
+        keeper = os.getpid()
+        process = subprocess.Popen(
+            [java.program, f"@{arguments}"],
+            cwd=self._scratch,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            # This process has one thread only.
+            preexec_fn=lambda: forking.die_with(keeper),  # noqa: PLW1509
+        )
+        self._server = Server(
+            pid=process.pid,
+            born=_born(process.pid),
+            keeper=keeper,
+            port=0,
+            token=token,
+            key=self._request["key"],
+            spark=javas.spark_version(),
+            java=java.version,
+            memory=settings.heap(self._request["memory"]),
+        )
+        return process
+
+    def _arguments(self, java: javas.Java, home: Path, log: Path) -> list[str]:
+        """Give the command line; it is passed in a file, as settings may hold what others must not see."""
+        given = dict(self._request["settings"])
+        own = given.pop("spark.driver.extraJavaOptions", "").split()
+        master = given.get("spark.master", "local[*]")
+        cores = settings.cores_of(master)
+        every = {
+            "spark.master": master,
+            "spark.app.name": "dsflow",
+            **settings.base_settings(self._scratch, cores),
+            "spark.connect.grpc.binding.address": "127.0.0.1",
+            "spark.connect.grpc.binding.port": "0",
+            **given,
+        }
+        self._archive = javas.Archive.of(java, home) if self._request["archive"] else None
+        kept = self._archive.use() if self._archive else []
+        if self._archive and not kept:
+            kept = self._archive.make(self._made)
+        return [
+            *javas.flags(java, self._scratch, cores),
+            f"-Xmx{settings.heap(self._request['memory'])}",
+            *kept,
+            *own,
+            f"-Dlog4j2.configurationFile={log.as_uri()}",
+            *[f"-D{name}={value}" for name, value in every.items()],
+            MAIN_CLASS,
+        ]
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        """Pass the log on until Java ends, somebody asks it to end, or nobody has used it for long enough."""
+        assert process.stdout is not None
+        wake, signalled = os.pipe()
+        for end in (wake, signalled):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(signalled)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, frame: None)
+        idle = float(self._request["idle"])
+        with selectors.DefaultSelector() as selector:
+            selector.register(wake, selectors.EVENT_READ)
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while True:
+                ready = selector.select(min(_LOOK_EVERY_SECONDS, idle / 2))
+                if any(key.fd == wake for key, _ in ready):
+                    return
+                if ready and not self._hear(process):
+                    return
+                if self._is_idle(idle):
+                    self._reason = "nobody had used it for a while"
+                    return
+
+    def _hear(self, process: subprocess.Popen[bytes]) -> bool:
+        """Take what Java says; False when it says no more."""
+        assert process.stdout is not None
+        text = os.read(process.stdout.fileno(), 1 << 16)
+        if not text:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_SOON_SECONDS)
+            return False
+        self._log.write(text)
+        assert self._server is not None
+        if self._server.port == 0 and (found := _LISTENS.search(self._log.tail)):
+            self._server = Server(**asdict(self._server) | {"port": int(found[1])})
+            write_private(self._folder / STATE, asdict(self._server))
+            self._used = time.monotonic()
+        return True
+
+    def _is_idle(self, idle: float) -> bool:
+        assert self._server is not None
+        now = time.monotonic()
+        if self._server.port == 0 or now - self._used <= idle / 2:
+            return False
+        if clients(self._server):
+            self._used = now
+        return now - self._used > idle
+
+    def finish(self, process: subprocess.Popen[bytes] | None) -> None:
+        """Wait for a Java that is ending, keep the archive it wrote, and remove what it left.
+
+        Another server may already run in the folder: nothing but this one's own is touched.
+        """
+        if process is not None:
+            try:
+                # It may still have something to say, and must not wait for a reader.
+                process.communicate(timeout=_ARCHIVE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+            if self._archive is not None and self._made.exists():
+                with contextlib.suppress(OSError):
+                    self._archive.take(self._made)
+        remove_tree(self._scratch)
+
+
+class _Log:
+    """A file that does not grow for ever, and the last of what went into it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.tail = b""
+        if path.exists():
+            path.replace(path.with_name(f"{path.name}.1"))
+
+    def write(self, text: bytes) -> None:
+        self.tail = (self.tail + text)[-4096:]
+        # A full disk must not end a server that people work with.
+        with contextlib.suppress(OSError):
+            if self._path.exists() and self._path.stat().st_size > _LARGEST_LOG:
+                self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            with open(self._path, "ab") as file:
+                file.write(text)
+
+
+def main() -> None:
+    """Keep the server of a folder."""
+    folder = Path(sys.argv[1])
+    owner = _detach() if "--foreground" not in sys.argv else None
+    with contextlib.ExitStack() as held:
+        # Another keeper that is just ending lets go in a moment.
+        held.enter_context(lock(folder / KEEPER_LOCK, f"process {os.getpid()}", "the Spark server", wait=True))
+        if owner is not None:
+            os.write(owner, b"1")
+            os.close(owner)
+        keeper = Keeper(folder)
+        process = keeper.run()
+    keeper.finish(process)
+
+
+def _detach() -> int:
+    """Go on as a child of nobody; whoever called waits until a byte has come through the pipe that is given."""
+    listen, tell = os.pipe()
+    if os.fork():
+        os.close(tell)
+        os._exit(0 if os.read(listen, 1) else 1)
+    os.close(listen)
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(nothing, number)
+    return tell
+
+
+def _born(pid: int) -> float:
+    import psutil
+
+    return float(psutil.Process(pid).create_time())
+
+
+def _ending(code: int, memory: int | None) -> str:
+    if code == _OUT_OF_MEMORY:
+        return f"it ran out of memory ({settings.heap(memory) >> 20} MB)"
+    if code < 0:
+        return f"it was killed ({signal.Signals(-code).name})"
+    return f"it ended with exit code {code}"
+
+
+def _quoted(argument: str) -> str:
+    """Give an argument as Java reads it from a file of arguments."""
+    return '"' + argument.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+if __name__ == "__main__":
+    main()
