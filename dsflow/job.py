@@ -184,11 +184,11 @@ def write(data: Any) -> None:
     """
     context = _context()
     folder = _sink(context)
-    number = sum(1 for _ in folder.glob("*.parquet"))
-    path = folder / f"{context.task.run_id}-part-{number}.parquet"
+    before = set(folder.glob("*.parquet"))
+    path = folder / f"{context.task.run_id}-part-{len(before)}.parquet"
     context.engine.write(data, path, context.task.ds)
     if context.run_folder is None:
-        rows = sum(context.engine.inspect([path]).rows)
+        rows = sum(context.engine.inspect(sorted(set(folder.glob("*.parquet")) - before)).rows)
         print(
             f"By hand: {show_count(rows, 'row')} could be written; nothing was published.\n"
             f"`dsflow run {context.task.job} {context.task.ds}` publishes."

@@ -42,10 +42,8 @@ def drop(engine: Engine, files: Sequence[Path], checks: Sequence[Check], folder:
     constraints = [check.constraint for check in checks if check.action == "drop" and check.violations]
     if not constraints:
         return list(files)
-    kept = f"{run_id}-part-kept"
-    engine.keep(files, constraints, folder / f"{kept}.parquet")
+    kept = folder / f"{run_id}-part-kept.parquet"
+    engine.keep(files, constraints, kept)
     for file in files:
         file.unlink()
-    # An engine that works in parallel writes more than one.
-    left = sorted(folder.glob(f"{kept}*.parquet"))
-    return [file.rename(folder / f"{run_id}-part-{number}.parquet") for number, file in enumerate(left)]
+    return [kept.rename(folder / f"{run_id}-part-0.parquet")]

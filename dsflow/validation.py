@@ -48,7 +48,7 @@ def mistakes_in(workspace: Workspace, names: Iterable[str], *, whole: bool) -> l
     found += _mistakes_of_workspace(workspace) if whole else []
     maker = Maker(workspace, settings)
     for name in names:
-        found += _mistakes_of_job(workspace, name, maker, settings)
+        found += _mistakes_of_job(workspace, name, maker)
     if whole:
         found += _tried("", partial(pipeline.load, workspace, settings))
     first: dict[str, Mistake] = {}
@@ -57,7 +57,7 @@ def mistakes_in(workspace: Workspace, names: Iterable[str], *, whole: bool) -> l
     return list(first.values())
 
 
-def _mistakes_of_job(workspace: Workspace, name: str, maker: Maker, settings: WorkspaceSpec) -> list[Mistake]:
+def _mistakes_of_job(workspace: Workspace, name: str, maker: Maker) -> list[Mistake]:
     found: list[Mistake] = []
     specs: list[JobSpec] = []
     found += _tried(name, lambda: specs.append(load_job(workspace, name)))
@@ -67,8 +67,7 @@ def _mistakes_of_job(workspace: Workspace, name: str, maker: Maker, settings: Wo
         where = f"{workspace.shown(workspace.jobs / name / JOB_SPECS)}: expectations"
         for expectation in job.expectations:
             place = f"{where}: {expectation.name!r}"
-            dialect = job.engine or settings.engine
-            found += _tried(name, partial(check_condition, expectation.constraint, dialect, place))
+            found += _tried(name, partial(check_condition, expectation.constraint, "duckdb", place))
     return found
 
 

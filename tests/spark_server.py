@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,18 +35,18 @@ def spark_server(spark_here: None, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def spark(
     spark_server: server.Server, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Let the tasks of a test join that server instead of starting one for their workspace."""
+) -> server.Server:
+    """That server, which the tasks of a test join instead of starting one for their workspace."""
     monkeypatch.setenv(access.SERVER, str(_folder(tmp_path_factory)))
+    return spark_server
 
 
 @pytest.fixture
-def spark_session_here(spark_server: server.Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def spark_session_here(spark_server: server.Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an engine that is opened in this process join that server."""
     monkeypatch.setenv("SPARK_REMOTE", spark_server.url)
     monkeypatch.setenv("SPARK_CONNECT_AUTHENTICATE_TOKEN", spark_server.token)
     monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
-    yield
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -15,7 +15,7 @@ def start_spark(context: Context, stop: bool) -> None:
     """Start the Spark server that the workspace's jobs share, and say where it listens.
 
     The first job that needs it starts it too. It ends by itself when nobody has used it for a while (`spark.idle` in
-    dsflow.yml). What is started with other settings than it runs with now replaces it, unless somebody is at work on it.
+    dsflow.yml). One that runs with older settings is replaced, unless somebody is at work on it.
     """
     from dsflow.spark import server
     from dsflow.spark.access import warm_folder

@@ -82,7 +82,7 @@ class Engine(Protocol):
         """
 
     def keep(self, files: Sequence[Path], constraints: Sequence[str], path: Path) -> None:
-        """Write the rows that meet all constraints into a Parquet file, or into several, as `write` does."""
+        """Write the rows that meet all constraints into one Parquet file."""
 
     def interrupt(self) -> None:
         """Have the statement that another thread executes in this session fail soon; nothing where there is none."""

@@ -78,7 +78,7 @@ class DuckDB:
 
     def write(self, data: Any, path: Path, ds: str) -> None:
         """Write rows of any known kind into one Parquet file."""
-        relation = self._relation(data)
+        relation = self.relation(data)
         columns = {name.lower(): name for name in relation.columns}
         with _explained("computing the rows to write"):
             if "ds" in columns:
@@ -95,7 +95,12 @@ class DuckDB:
                 raise JobFailed("the data to write has no columns")
             relation.write_parquet(str(path), compression="zstd")
 
-    def _relation(self, data: Any) -> duckdb.DuckDBPyRelation:
+    def relation(self, data: Any) -> duckdb.DuckDBPyRelation:
+        """Give rows of any known kind as a relation.
+
+        Raises:
+            JobFailed: they are of no known kind.
+        """
         if isinstance(data, duckdb.DuckDBPyRelation):
             return data
         if isinstance(data, list) and all(isinstance(row, dict) for row in data):

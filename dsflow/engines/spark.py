@@ -1,8 +1,9 @@
 """Spark: the engine for what outgrows one machine, and for jobs that are written for it.
 
 The session comes from the environment (`dsflow.spark.access`): one on the workspace's warm server, or Spark in this
-process. It begins when it is needed and not before. Rows that this process holds already, and what is to be known of
-finished files, need no Spark: DuckDB writes and reads them here, with the same types for every engine.
+process. It begins when it is needed and not before. Rows that this process holds already need no Spark, nor does what
+is to be known of finished files, expectations included: DuckDB writes and reads them here, with the same types and the
+same verdicts for every engine.
 """
 
 from __future__ import annotations
@@ -32,7 +33,12 @@ _DEFAULTS: dict[str, dict[str, str]] = {
 }
 # What the readers of the other engine call the same thing.
 _RENAMED = {"delim": "sep", "delimiter": "sep", "nullstr": "nullValue", "dateformat": "dateFormat"}
+# So much of a JSON file is looked at.
+_BEGINNING = 1 << 20
+_COARSER = {"TIMESTAMP_NS": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMPTZ"}
 _WRONG_DS = "dsflow: another ds: "
+# What only says that something failed; why is in one of its causes.
+_VAGUE = re.compile(r"\[(FAILED_READ_FILE|TASK_WRITE_FAILED)|.*Job aborted")
 _GONE = re.compile(r"UNAVAILABLE|Connection refused|Socket closed|Connection reset|on closed channel")
 
 
@@ -94,7 +100,7 @@ class Spark:
         if type(data).__module__.startswith("pyspark.pandas"):
             data = data.to_spark()
         if not type(data).__module__.startswith("pyspark.sql"):
-            self.here.write(data, path, ds)
+            self.here.write(_in_microseconds(self.here.relation(data)), path, ds)
             return
         with _explained("computing the rows to write", ds=ds):
             found = next((name for name in data.columns if name.lower() == "ds"), None)
@@ -109,30 +115,12 @@ class Spark:
         return self.here.inspect(files)
 
     def check(self, files: Sequence[Path], expectations: Sequence[Expectation]) -> tuple[Check, ...]:
-        """Count the rows that break each expectation, in one pass."""
-        counts = [f"count_if(NOT {_met(expectation.constraint)})" for expectation in expectations]
-        rows = self._parquet(files)
-        try:
-            [found] = rows.selectExpr("count(*)", *counts).collect()
-        except Exception:
-            self._refuse_invalid(rows, expectations)
-            with _explained("checking the expectations"):
-                [found] = rows.selectExpr("count(*)", *counts).collect()
-        return tuple(
-            Check(name=e.name, constraint=e.constraint, action=e.action, rows=found[0], violations=violations)
-            for e, violations in zip(expectations, found[1:], strict=True)
-        )
-
-    def _refuse_invalid(self, rows: Any, expectations: Sequence[Expectation]) -> None:
-        """Say which expectation is no valid condition."""
-        for expectation in expectations:
-            with _explained(f"expectation {expectation.name!r} ({expectation.constraint})"):
-                rows.where(_met(expectation.constraint)).limit(0).collect()
+        """Count the rows that break each expectation: one condition means the same whatever computed the rows."""
+        return self.here.check(files, expectations)
 
     def keep(self, files: Sequence[Path], constraints: Sequence[str], path: Path) -> None:
         """Write the rows that meet all constraints."""
-        with _explained("leaving out rows that break an expectation"):
-            _write(self._parquet(files).where(" AND ".join(map(_met, constraints))), path)
+        self.here.keep(files, constraints, path)
 
     def preview(self, files: Sequence[Path], limit: int) -> Preview:
         """Give the first rows as text."""
@@ -151,10 +139,6 @@ class Spark:
         if self._files is not None:
             self._files.close()
             self._files = None
-
-    def _parquet(self, files: Sequence[Path]) -> Any:
-        with _explained(f"reading {files[0].name}"):
-            return self.session.read.parquet(*[_exactly(str(file)) for file in files])
 
 
 def prepare() -> None:
@@ -183,18 +167,27 @@ class _Record:
 
 def _first_record(file: str) -> _Record | None:
     """Look into a JSON file; None where it cannot be seen from here, or says nothing."""
+    opened = gzip.open if file.endswith(".gz") else open
     try:
-        opened = gzip.open if file.endswith(".gz") else open
-        with opened(file, "rt", encoding="utf-8-sig") as stream:
-            line = next((text.strip() for text in stream if text.strip()), "")
-        value = json.loads(line)
+        with opened(file, "rt", encoding="utf-8-sig", errors="replace") as stream:
+            text = stream.read(_BEGINNING).lstrip()
     except OSError:
         return None
+    inside = text[1:].lstrip() if text.startswith("[") else text
+    try:
+        record, end = json.JSONDecoder().raw_decode(inside)
     except ValueError:
-        return _Record(several_lines=True, names=())
-    several = isinstance(value, list)
-    record = value[0] if several and value else value
+        return None
+    several = inside is not text or "\n" in inside[:end]
     return _Record(several, list(record) if isinstance(record, dict) else ())
+
+
+def _in_microseconds(rows: Any) -> Any:
+    """Give rows with moments as Spark can read them; pandas counts nanoseconds."""
+    types = zip(rows.columns, map(str, rows.types), strict=True)
+    finer = {duckdb.identifier(name): _COARSER[type_] for name, type_ in types if type_ in _COARSER}
+    casts = ", ".join(f"CAST({name} AS {type_}) AS {name}" for name, type_ in finer.items())
+    return rows.project(f"* REPLACE ({casts})") if finer else rows
 
 
 def _in_order(columns: Sequence[str], first: Sequence[str]) -> list[str]:
@@ -234,11 +227,6 @@ def _write(rows: Any, path: Path) -> None:
     for number, part in enumerate(sorted(folder.glob("part-*.parquet"))):
         part.rename(path.with_name(f"{path.stem}.{number}.parquet") if number else path)
     remove_tree(folder)
-
-
-def _met(constraint: str) -> str:
-    # A comment at its end must not take what follows.
-    return f"coalesce(CAST(({constraint}\n) AS BOOLEAN), false)"
 
 
 def _column(name: str) -> str:
@@ -288,6 +276,11 @@ def _failure(error: Exception, what: str, query: str, ds: str) -> DsflowError:
         return EnvironmentMissing("the disk is full where Spark writes", "Free some space and run again.")
     if _GONE.search(text):
         return EnvironmentMissing("the Spark server is gone", "Run again: it is started anew.")
+    if "TIMESTAMP(NANOS" in text:
+        return JobFailed(
+            f"{what}: it holds moments in nanoseconds, which Spark cannot read",
+            "Cast them to TIMESTAMP in the job that writes them, and run it again.",
+        )
     message, line = _sentence(text)
     lines = query.splitlines()
     source = lines[line - 1].strip() if 0 < line <= len(lines) else ""
@@ -298,7 +291,17 @@ def _failure(error: Exception, what: str, query: str, ds: str) -> DsflowError:
 def _sentence(text: str) -> tuple[str, int]:
     """Give the sentence of Spark's message, and the line of the query it names, or 0."""
     found = re.search(r"line (\d+),? pos", text)
-    message = re.split(r"\s*SQLSTATE|\n\n|;? line \d+,? pos|\n== |\nJVM stacktrace", text, maxsplit=1)[0]
-    message = re.sub(r"^\([\w.]+\)\s*|^\[[A-Z0-9_.]+\]\s*", "", " ".join(message.split()))
-    message = re.sub(r"^\[[A-Z0-9_.]+\]\s*", "", message)
+    raised = re.search(r"Traceback \(most recent call last\):\n(?:[ \t].*\n)+(\S.*)", text, re.MULTILINE)
+    if raised:
+        return f"a function in Python failed: {raised[1].strip()}", 0
+    message = _plain(text)
+    if _VAGUE.match(text):
+        causes = re.findall(r"^Caused by: [\w.$]+: (\[.*)", text, re.MULTILINE)
+        message = f"{message.rstrip('.')}: {_plain(causes[-1])}" if causes else message
     return message, int(found[1]) if found else 0
+
+
+def _plain(text: str) -> str:
+    message = re.split(r"\s*SQLSTATE|\n\n|;? line \d+,? pos|\n== |\nJVM stacktrace", text, maxsplit=1)[0]
+    message = re.sub(r"^\([\w.]+\)\s*", "", " ".join(message.split()))
+    return re.sub(r"^\[[A-Z0-9_.]+\]\s*", "", message)

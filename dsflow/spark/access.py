@@ -112,8 +112,7 @@ def _classic(wanted: Spark, scratch: Path, log_folder: Path) -> dict[str, str]:
     archive = javas.Archive.of(java, home).use() if wanted.archive else []
     options = [*javas.flags(java, scratch, cores), *archive, own, f"-Dlog4j2.configurationFile={log.as_uri()}"]
     every = {
-        "spark.master": master,
-        **settings.base_settings(scratch, cores),
+        **settings.base_settings(master, scratch, cores),
         "spark.driver.memory": f"{settings.heap(wanted.memory) >> 20}m",
         "spark.driver.extraJavaOptions": " ".join(f'"{option}"' for option in options if option),
         **given,

@@ -85,13 +85,12 @@ class Keeper:
         number = os.open(arguments, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(number, "w", encoding="utf-8") as file:
             file.write("".join(f"{_quoted(argument)}\n" for argument in self._arguments(java, home, log)))
-        # It would go before the setting, and have Spark warn of that.
-        os.environ.pop("SPARK_LOCAL_DIRS", None)
         environment = os.environ | {
             "CLASSPATH": javas.class_path(home),
             "PYSPARK_PYTHON": sys.executable,
             "SPARK_CONNECT_AUTHENTICATE_TOKEN": token,
             "SPARK_HOME": str(home),
+            "SPARK_LOCAL_DIRS": str(self._scratch),
             "SPARK_LOCAL_IP": "127.0.0.1",
         }
         keeper = os.getpid()
@@ -125,9 +124,8 @@ class Keeper:
         master = given.get("spark.master", "local[*]")
         cores = settings.cores_of(master)
         every = {
-            "spark.master": master,
             "spark.app.name": "dsflow",
-            **settings.base_settings(self._scratch, cores),
+            **settings.base_settings(master, self._scratch, cores),
             "spark.connect.grpc.binding.address": "127.0.0.1",
             "spark.connect.grpc.binding.port": "0",
             **given,

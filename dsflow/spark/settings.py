@@ -28,21 +28,23 @@ _TO_STDOUT = "appender.own.type = Console\nappender.own.target = SYSTEM_OUT"
 _TO_FILE = "appender.own.type = File\nappender.own.createOnDemand = true\nappender.own.fileName = {path}"
 
 
-def base_settings(scratch: Path, cores: int) -> dict[str, str]:
+def base_settings(master: str, scratch: Path, cores: int) -> dict[str, str]:
     """Give what holds for every session, unless somebody says otherwise.
 
     Args:
-        scratch: A folder for what Spark spills and unpacks.
+        master: Where it computes.
+        scratch: A folder for tables that nobody gave a place.
         cores: How many Spark computes with.
     """
+    # Nobody else on this machine gets a word in between its parts. Elsewhere that takes a secret to be agreed on.
+    alone = {"spark.authenticate": "true"} if master.startswith("local[") or master == "local" else {}
     return {
+        **alone,
+        "spark.master": master,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
-        # Nobody else on this machine gets a word in between its parts.
-        "spark.authenticate": "true",
-        "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.scheduler.mode": "FAIR",
         "spark.sql.shuffle.partitions": str(max(4, 2 * cores)),

@@ -20,7 +20,7 @@ DS = "2013-01-01"
 ROWS = {"x": [1, 2], "s": ["a", None]}
 
 
-MARKS = {"spark": [pytest.mark.spark]}
+MARKS = {"spark": [pytest.mark.spark, pytest.mark.xdist_group("spark")]}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, [])) for name in ENGINES])
