@@ -206,11 +206,11 @@ def images(workspace: Workspace) -> Finding:
     """Which images of jobs are built; the others are built when a job needs them."""
     from dsflow.containers import engine as containers
     from dsflow.containers import host
-    from dsflow.containers.images import recipes
+    from dsflow.containers.images import ON_DEMAND, recipes
 
     if host.problem():
         return Finding("images", "info", "none without an engine")
-    known = recipes(workspace.docker_folders())
+    known = {name: one for name, one in recipes(workspace.docker_folders()).items() if name not in ON_DEMAND}
     try:
         missing = [recipe.tag for recipe in known.values() if containers.find_image(recipe.tag) is None]
     except DsflowError as error:

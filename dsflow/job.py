@@ -7,25 +7,22 @@ but publishes nothing.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dsflow import model
+from dsflow.byhand import stand_in
 from dsflow.engines.contract import Engine
 from dsflow.engines.registry import open_engine
 from dsflow.errors import DsflowError, JobFailed, UsageError, did_you_mean
 from dsflow.inputs import location, partitions_of, rows_of, used
 from dsflow.model import Input, InputUsed, Task
-from dsflow.partitions import ds_of, grain_of
+from dsflow.partitions import grain_of
 from dsflow.quantities import show_count
 from dsflow.queries import sources_of
 from dsflow.reads import Read, newest_at, partitions_read
@@ -196,15 +193,16 @@ def write(data: Any) -> None:
 
 
 def load_tables() -> list[str]:
-    """Make every table of the datastore known to `sql`, as it is there, and print their names.
+    """Make every table of the datastore known to queries, as it is there, and print their names.
 
-    A table that cannot be read is reported and stops nobody. Gives the names that can be used.
+    With Spark that goes for `job.spark.sql` and `job.spark.table` too. A table that cannot be read is reported and
+    stops nobody. Gives the names that can be used.
     """
     context = _context()
     loaded = []
     for name in tables():
         try:
-            _view_table(context, name)
+            context.engine.offer(name, functools.partial(_rows, context, _whole_table(context, name)))
         except DsflowError as error:
             print(f"ERROR - {name} could not be imported: {error.message}")
         else:
@@ -222,15 +220,25 @@ def _sources(query: str, dialect: str) -> set[str]:
 
 
 def _view_table(context: _Context, name: str) -> tuple[Input, list[Partition]]:
+    asked = _whole_table(context, name)
+    partitions = partitions_of(asked, context.datastore)
+    context.engine.view(name, rows_of(asked, partitions, context.engine, context.data, context.run_folder))
+    return asked, partitions
+
+
+def _whole_table(context: _Context, name: str) -> Input:
+    """Give a table as a source: of facts all partitions, of a dimension the newest that the run may see."""
     every = tuple(context.datastore.partitions("table", name))
     if not every:
         raise JobFailed(f"table {name} has no partition yet")
     as_of = _newest_of_dimension(context, name)
     wanted = every if as_of is None else ()
-    asked = Input(name=name, kind="table", target=name, format="parquet", partitions=wanted, as_of=as_of)
+    return Input(name=name, kind="table", target=name, format="parquet", partitions=wanted, as_of=as_of)
+
+
+def _rows(context: _Context, asked: Input) -> Any:
     partitions = partitions_of(asked, context.datastore)
-    context.engine.view(name, rows_of(asked, partitions, context.engine, context.data, context.run_folder))
-    return asked, partitions
+    return rows_of(asked, partitions, context.engine, context.data, context.run_folder)
 
 
 def _newest_of_dimension(context: _Context, name: str) -> str | None:
@@ -323,50 +331,12 @@ def _context() -> _Context:
 
 
 def _by_hand() -> _Context:
-    """Stand in for a run: the job of the current folder, its defaults, today."""
-    here = Path.cwd()
-    root = next((folder for folder in (here, *here.parents) if (folder / "dsflow.yml").is_file()), None)
-    root = Path(os.environ["DSFLOW_WORKSPACE"]) if "DSFLOW_WORKSPACE" in os.environ else root
-    if root is None:
-        raise UsageError(f"{here} is in no workspace", "Start Jupyter inside the folder that has a dsflow.yml.")
-    import datetime as dt
-
-    today = ds_of(dt.datetime.now())
-    inside = here.is_relative_to(root / "jobs") and here != root / "jobs"
-    staging = Path(tempfile.mkdtemp(prefix="dsflow-by-hand-"))
-    if inside:
-        task = _rendered(root, here.relative_to(root / "jobs").parts[0])
-        _have_spark(task, root / "datastore", staging)
-    else:
-        task = Task(run_id="by-hand", job="", kind="notebook", main="", ds=today, start="", end="", created=today)
+    made = stand_in()
     return _Context(
-        task=task,
-        data=root / "datastore",
-        parameters=task.parameters,
+        task=made.task,
+        data=made.data,
+        parameters=made.task.parameters,
         run_folder=None,
-        staging=staging,
-        engine=open_engine(task.engine),
+        staging=made.staging,
+        engine=open_engine(made.task.engine),
     )
-
-
-def _have_spark(task: Task, data: Path, log_folder: Path) -> None:
-    """Have Spark at hand until this process ends."""
-    if task.engine != "spark":
-        return
-    import atexit
-
-    from dsflow.spark.access import access
-
-    held = contextlib.ExitStack()
-    way = held.enter_context(access(task.spark, data, task.run_id, log_folder, print))
-    os.environ.update(way.environment)
-    atexit.register(held.close)
-
-
-def _rendered(root: Path, name: str) -> Task:
-    # The specs belong to the host side; a process of its own keeps that border.
-    command = [sys.executable, "-m", "dsflow", "--json", "-C", str(root), "render", name, "today"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise UsageError(f"job {name} cannot be read: {done.stderr.strip()}", f"`dsflow validate {name}`")
-    return model.from_json(Task, done.stdout)

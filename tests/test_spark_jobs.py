@@ -269,6 +269,8 @@ def test_tasks_end_their_sessions_however_they_end(
     assert dsflow("run", "fails", DS).exit_code == 1
     assert dsflow("run", "waits", DS).exit_code == 124
     until_nobody_is_connected(spark)
+    # What the one that was killed had begun does not keep others from the cores.
+    assert dsflow("run", "numbers", "2026-11-02").exit_code == 0
 
 
 def until_nobody_is_connected(found: server.Server) -> None:

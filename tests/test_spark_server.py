@@ -154,7 +154,7 @@ def test_it_ends_when_nobody_uses_it_and_leaves_an_archive_for_the_next(
 
 def test_what_keeps_it_from_starting_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = Spark(archive=False, settings={"spark.master": "nowhere"})
-    with pytest.raises(EnvironmentMissing, match="the Spark server did not start: it ended with exit code 1") as caught:
+    with pytest.raises(EnvironmentMissing, match="the Spark server did not start: .*nowhere") as caught:
         server.ensure(folder, wrong, print)
     assert str(folder / server.LOG) in caught.value.hint
     assert "nowhere" in (folder / server.LOG).read_text()

@@ -23,7 +23,7 @@ def start_spark(context: Context, stop: bool) -> None:
 
     folder = warm_folder(context.workspace.datastore)
     if stop:
-        ended = server.stop(folder)
+        ended = server.stop(folder) | _stop_containers(context)
         if context.json:
             context.console.document({"stopped": ended})
         else:
@@ -35,3 +35,16 @@ def start_spark(context: Context, stop: bool) -> None:
         return
     context.console.line(f"Spark {found.spark} on Java {found.java} listens at {found.url}")
     context.console.line(f"  heap: {show_bytes(found.memory)}, log: {context.workspace.shown(folder / server.LOG)}")
+
+
+def _stop_containers(context: Context) -> bool:
+    """End the servers of tasks in containers; where there is no engine, there are none."""
+    from dsflow.containers import engine
+    from dsflow.runtimes import companion
+    from dsflow.runtimes.contract import Folders
+    from dsflow.runtimes.docker import workspace_label
+
+    if engine.available() is not None:
+        return False
+    workspace = context.workspace
+    return companion.stop(workspace_label(Folders(jobs=workspace.jobs, datastore=workspace.datastore)))

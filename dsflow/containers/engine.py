@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dsflow.containers import host
+from dsflow.containers import host, refusals
 from dsflow.errors import EnvironmentMissing
 
 LABEL = "io.dsflow."
@@ -22,35 +22,6 @@ _LONGEST_LINE = 1 << 20
 _PATIENCE_SECONDS = 180
 # More than any honest job starts, few enough to stop a fork bomb.
 _MOST_PROCESSES = 2048
-
-# What engines say -> what we say, and what to do about it; {0} is the first group.
-_REFUSALS: tuple[tuple[str, str, str], ...] = (
-    (
-        r"[Nn]o such image: (\S+)",
-        "the image {0} is not on this machine",
-        "`docker pull {0}`, build it, or name another image as `run.image`.",
-    ),
-    (
-        r":(\d+)\b.*(?:already allocated|already in use)",
-        "port {0} is taken by another program",
-        "End that program, or give the job another port.",
-    ),
-    (
-        r"(?:bind source path does not exist: |[Mm]ounts denied:?\s*)(.*)",
-        "the Docker engine does not see the folder {0}",
-        "It must run on this machine, and Docker Desktop must share that folder (Settings, Resources, File sharing).",
-    ),
-    (
-        r"(Range of CPUs.*|Minimum memory limit.*)",
-        "the Docker engine cannot give the job its limits: {0}",
-        "Change `run.memory` or `run.cpus` in the job's spec.",
-    ),
-    (
-        r"(no space left on device)",
-        "the Docker engine's disk is full",
-        "`docker system df` shows what takes the space.",
-    ),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +52,16 @@ class Bind:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A container to start. Without `network` it has none; `port` is published on 127.0.0.1 only."""
+    """A container to start.
+
+    Attributes:
+        network: Whether it has one, or the name of one that containers share, or `container:ID` for that of another.
+        port: A port that is published on 127.0.0.1 only.
+        published: More ports, each with the address and the port of this machine that lead to it.
+        working_dir: Where it starts; None is what the image says.
+        stop_signal: What `stop` sends first; None is what the image says.
+        attended: Whether the process that starts it reads what it prints, and ends it by closing its standard input.
+    """
 
     name: str
     image: str
@@ -92,8 +72,12 @@ class Wanted:
     labels: Mapping[str, str] = field(default_factory=dict)
     memory: int | None = None
     cpus: float | None = None
-    network: bool = False
+    network: bool | str = False
     port: int | None = None
+    published: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    working_dir: str | None = "/tmp"
+    stop_signal: str | None = None
+    attended: bool = True
 
 
 class BuildFailed(Exception):
@@ -109,9 +93,8 @@ def available() -> str | None:
 def explain(error: BaseException) -> EnvironmentMissing:
     """Turn what the SDK raised into one sentence and what to do next."""
     text = str(getattr(error, "explanation", None) or error).strip()
-    for pattern, message, hint in _REFUSALS:
-        if found := re.search(pattern, text):
-            return EnvironmentMissing(message.format(found[1]), hint.format(found[1]))
+    if known := refusals.recognise(text):
+        return known
     reason = text.splitlines()[0] if text else type(error).__name__
     return host.problem() or EnvironmentMissing(
         f"the Docker engine refused: {reason}", f"Look at `docker info`, {host.INSTEAD}"
@@ -125,8 +108,8 @@ def engine() -> Engine:
     Raises:
         EnvironmentMissing: no engine answers.
     """
-    with _explained():
-        return describe(_client().info())
+    with explained():
+        return describe(client().info())
 
 
 def describe(info: Mapping[str, Any]) -> Engine:
@@ -149,8 +132,8 @@ def find_image(name: str) -> Image | None:
     Raises:
         EnvironmentMissing: no engine answers.
     """
-    with _explained():
-        api = _client()
+    with explained():
+        api = client()
         from docker.errors import ImageNotFound
 
         try:
@@ -166,7 +149,7 @@ def remove_image(image: str) -> None:
     """Remove an image that nothing needs any more: one with another name, or in use, stays."""
     from docker.errors import DockerException
 
-    api = _client()
+    api = client()
     with contextlib.suppress(DockerException):
         if not api.inspect_image(image).get("RepoTags"):
             api.remove_image(image)
@@ -184,8 +167,8 @@ def build(
         EnvironmentMissing: no engine answers.
     """
     layers = _Layers()
-    with _explained():
-        events = _client().build(
+    with explained():
+        events = client().build(
             fileobj=io.BytesIO(context), custom_context=True, decode=True, rm=True, forcerm=True, nocache=not cache,
             tag=tag, buildargs=dict(arguments), labels={LABEL + key: value for key, value in labels.items()},
         )  # fmt: skip
@@ -243,9 +226,9 @@ class Container:
     def __init__(self, wanted: Wanted) -> None:
         self._rests: dict[int, bytes] = {}
         self._socket: Any = None
-        with _explained():
-            api = _client()
-            self._id = api.create_container_from_config(_config(api, wanted), wanted.name)["Id"]
+        with explained():
+            api = client()
+            self._id = create(wanted)
             try:
                 streams = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 1}
                 self._socket = api.attach_socket(self._id, streams)
@@ -258,7 +241,7 @@ class Container:
         """Give whole lines as they are printed, until the container ends."""
         from docker.utils.socket import frames_iter
 
-        with _explained():
+        with explained():
             for stream, chunk in frames_iter(self._socket, tty=False):  # type: ignore[no-untyped-call]
                 *whole, rest = (self._rests.pop(stream, b"") + chunk).split(b"\n")
                 if len(rest) > _LONGEST_LINE:
@@ -270,22 +253,15 @@ class Container:
 
     def stop(self, *, kill: bool = False) -> None:
         """Send SIGTERM, or SIGKILL; a container that has ended is left in peace."""
-        from docker.errors import APIError
-
-        with _explained():
-            try:
-                _client().kill(self._id, "SIGKILL" if kill else "SIGTERM")
-            except APIError as error:
-                if error.status_code not in (404, 409):
-                    raise
+        with explained(), forgiving():
+            client().kill(self._id, "SIGKILL" if kill else "SIGTERM")
 
     def ran_out_of_memory(self) -> bool:
         """Say whether the engine killed something in it for memory, ever; False where it is gone."""
-        from docker.errors import NotFound
-
-        with _explained(), contextlib.suppress(NotFound):
-            return bool(_client().inspect_container(self._id)["State"]["OOMKilled"])
-        return False
+        state: dict[str, bool] = {}
+        with explained(), forgiving():
+            state = client().inspect_container(self._id)["State"]
+        return state.get("OOMKilled", False)
 
     def remove(self) -> None:
         """Remove it, whatever still runs in it."""
@@ -294,16 +270,16 @@ class Container:
     def wait(self) -> tuple[int, bool]:
         """Wait for the end and remove the container; give its exit code and whether memory ran out in it."""
         try:
-            with _explained():
-                code = _client().wait(self._id, timeout=None)["StatusCode"]
-                return int(code), bool(_client().inspect_container(self._id)["State"]["OOMKilled"])
+            with explained():
+                code = client().wait(self._id, timeout=None)["StatusCode"]
+                return int(code), bool(client().inspect_container(self._id)["State"]["OOMKilled"])
         finally:
             self._remove()
 
     def _remove(self) -> None:
         if self._socket is not None:
             self._socket.close()
-        _remove(self._id)
+        remove(self._id)
 
 
 def remove_leftovers(labels: Mapping[str, str]) -> None:
@@ -313,21 +289,33 @@ def remove_leftovers(labels: Mapping[str, str]) -> None:
         EnvironmentMissing: no engine answers.
     """
     wanted = [f"{LABEL}{key}={value}" for key, value in labels.items()]
-    with _explained():
-        for found in _client().containers(all=True, filters={"status": "exited", "label": wanted}):
+    with explained():
+        for found in client().containers(all=True, filters={"status": "exited", "label": wanted}):
             with contextlib.suppress(OSError):
-                finished = _client().inspect_container(found["Id"])["State"]["FinishedAt"]
+                finished = client().inspect_container(found["Id"])["State"]["FinishedAt"]
                 age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(finished[:19] + "+00:00")
                 # One that ended just now may still be read by the process that started it.
                 if age > _LEFTOVER_AFTER:
-                    _remove(found["Id"])
+                    remove(found["Id"])
 
 
-def _remove(container: str) -> None:
+def create(wanted: Wanted) -> str:
+    """Make a container without starting it, and give its id.
+
+    Raises:
+        EnvironmentMissing: the engine refuses.
+    """
+    with explained():
+        api = client()
+        return str(api.create_container_from_config(_config(api, wanted), wanted.name)["Id"])
+
+
+def remove(container: str) -> None:
+    """Remove a container, whatever still runs in it; one that is gone is fine."""
     from docker.errors import APIError
 
     with contextlib.suppress(APIError):
-        _client().remove_container(container, force=True, v=True)
+        client().remove_container(container, force=True, v=True)
 
 
 def _config(api: Any, wanted: Wanted) -> Any:
@@ -336,19 +324,26 @@ def _config(api: Any, wanted: Wanted) -> Any:
     mounts = [Mount(b.target, str(b.source), type="bind", read_only=b.read_only) for b in wanted.binds]
     # The root file system is read-only. A volume, unlike a tmpfs, is not counted as the job's memory.
     mounts.append(Mount("/tmp", None, type="volume"))
+    shared = isinstance(wanted.network, str) and wanted.network.startswith("container:")
+    published = {**({wanted.port: ("127.0.0.1", wanted.port)} if wanted.port else {}), **wanted.published}
+    network = wanted.network if isinstance(wanted.network, str) else "bridge" if wanted.network or published else "none"
     limits = api.create_host_config(
         init=True, read_only=True, mounts=mounts, pids_limit=_MOST_PROCESSES, cap_drop=["ALL"],
         # A caller who is root may write what belongs to others, in a container as outside.
         cap_add=["DAC_OVERRIDE"] if wanted.user.startswith("0:") else None,
         security_opt=["no-new-privileges"], mem_limit=wanted.memory, memswap_limit=wanted.memory,
         nano_cpus=round(wanted.cpus * 1e9) if wanted.cpus else None,
-        network_mode="bridge" if wanted.network or wanted.port else "none",
-        port_bindings={wanted.port: ("127.0.0.1", wanted.port)} if wanted.port else None,
+        network_mode=network, port_bindings=published or None,
+        # What nobody reads as it comes is kept by the engine, and must not fill the disk.
+        log_config=None if wanted.attended else {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
     )  # fmt: skip
     return api.create_container_config(
-        wanted.image, list(wanted.command), user=wanted.user, hostname="dsflow", environment=dict(wanted.environment),
-        labels={LABEL + key: value for key, value in wanted.labels.items()}, working_dir="/tmp", stdin_open=True,
-        ports=[wanted.port] if wanted.port else None, host_config=limits,
+        wanted.image, list(wanted.command) or None, user=wanted.user, stdin_open=wanted.attended,
+        # Who shares the network of another container has its name too.
+        hostname=None if shared else "dsflow",
+        environment=dict(wanted.environment), labels={LABEL + key: value for key, value in wanted.labels.items()},
+        working_dir=wanted.working_dir, ports=list(published) or None, stop_signal=wanted.stop_signal,
+        host_config=limits,
     )  # fmt: skip
 
 
@@ -357,7 +352,12 @@ def _text(line: bytes) -> str:
 
 
 @functools.cache
-def _client() -> Any:
+def client() -> Any:
+    """Give the SDK's client, for the modules of this folder.
+
+    Raises:
+        EnvironmentMissing: no engine answers.
+    """
     if problem := host.problem():
         raise problem
     import docker
@@ -368,7 +368,7 @@ def _client() -> Any:
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Let what the SDK raises (always a DockerException or an OSError) leave as one of our own errors."""
     try:
         yield
@@ -378,3 +378,15 @@ def _explained() -> Iterator[None]:
         if isinstance(error, DockerException | OSError):
             raise explain(error) from error
         raise
+
+
+@contextlib.contextmanager
+def forgiving(*also: int) -> Iterator[None]:
+    """Let it pass that a container or network is gone, or has ended, by now; and answers of these numbers."""
+    from docker.errors import APIError
+
+    try:
+        yield
+    except APIError as error:
+        if error.status_code not in (404, 409, *also):
+            raise

@@ -6,7 +6,7 @@ that folder into place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,6 +48,9 @@ class Engine(Protocol):
 
     def view(self, name: str, rows: Any) -> None:
         """Make a lazy table known to `sql` under a name; `raw.x` is x in the schema raw."""
+
+    def offer(self, name: str, rows: Callable[[], Any]) -> None:
+        """Make a table known as `view` does, when a query names it at the latest."""
 
     def sql(self, query: str) -> Any:
         """Run a query over the views and give its result as a lazy table.

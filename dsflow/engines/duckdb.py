@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,10 @@ class DuckDB:
             return
         self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
         self.connection.execute(f"CREATE OR REPLACE VIEW {identifier(schema)}.{identifier(rest)} AS {rows.sql_query()}")
+
+    def offer(self, name: str, rows: Callable[[], duckdb.DuckDBPyRelation]) -> None:
+        """Make a relation known under a name; one costs little until it is asked."""
+        self.view(name, rows())
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
         """Run a query over the views; a statement without a result gives an empty relation."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from typing import Any
 from dsflow.durable import remove_tree
 from dsflow.engines import duckdb
 from dsflow.engines.contract import Inspection, Preview
-from dsflow.errors import DsflowError, EnvironmentMissing, Interrupted, JobFailed
+from dsflow.errors import DsflowError, EnvironmentMissing, Interrupted, JobFailed, UsageError
 from dsflow.model import Check, Expectation
-from dsflow.queries import quoted_raw
+from dsflow.queries import quoted_raw, sources_of
 from dsflow.spark import sessions
 
 _DEFAULTS: dict[str, dict[str, str]] = {
@@ -48,6 +48,7 @@ class Spark:
     def __init__(self, *, threads: float | None = None, memory: int | None = None) -> None:
         self._limits: Any = {"threads": threads, "memory": memory}
         self._session: Any = None
+        self._offered: dict[str, tuple[str, Callable[[], Any]]] = {}
         self._files: duckdb.DuckDB | None = None
 
     @property
@@ -89,6 +90,36 @@ class Spark:
         """Make a DataFrame known under a name; `raw.x` is a view with a dot in its name."""
         with _explained(f"the view {name}"):
             rows.createOrReplaceTempView(_column(name))
+
+    def offer(self, name: str, rows: Callable[[], Any]) -> None:
+        """Make a DataFrame known under a name when a query first names it: looking into the files takes Spark a while.
+
+        The session's own `sql` and `table` count as queries too.
+        """
+        if not self._offered:
+            self._listen()
+        self._offered[name.casefold()] = (name, rows)
+
+    def _listen(self) -> None:
+        session = self.session
+        ask, table = session.sql, session.table
+
+        def sql(query: str, *arguments: Any, **more: Any) -> Any:
+            self._settle(_named(query))
+            return ask(query, *arguments, **more)
+
+        def table_of(name: str) -> Any:
+            self._settle([name])
+            return table(name)
+
+        session.sql, session.table = sql, table_of
+
+    def _settle(self, names: Iterable[str]) -> None:
+        """Make views of the tables on offer that a query names."""
+        for wanted in names:
+            if offered := self._offered.pop(wanted.casefold(), None):
+                name, rows = offered
+                self.view(name, rows())
 
     def sql(self, query: str) -> Any:
         """Run a query over the views."""
@@ -155,6 +186,14 @@ def open_engine(*, threads: float | None = None, memory: int | None = None) -> S
 def only_reads(query: str) -> bool:
     """Say no: a channel to the server is not to be used by two tasks."""
     return False
+
+
+def _named(query: str) -> tuple[str, ...]:
+    try:
+        return sources_of(query, "spark")
+    except UsageError:
+        # Spark has the better words for what is wrong with it.
+        return ()
 
 
 class _Record:

@@ -7,6 +7,7 @@ says why it ended, and removes what it left. With `--foreground` it stays the ca
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -25,16 +27,17 @@ from dsflow.durable import make_folder, remove_tree, write_text
 from dsflow.errors import DsflowError
 from dsflow.spark import java as javas
 from dsflow.spark import settings
-from dsflow.spark.server import ENDED, KEEPER_LOCK, LOG, MAIN_CLASS, REQUEST, STATE, Server, clients, write_private
+from dsflow.spark.gateway import CONNECTION, ENVIRONMENT, MAIN_CLASS, Gateway
+from dsflow.spark.server import ENDED, KEEPER_LOCK, LOG, REQUEST, STATE, Server, clients, write_private
 from dsflow.store.locks import lock
 
-_LOOK_EVERY_SECONDS = 5.0
+_LOOK_EVERY_SECONDS = 2.0
+_TIDY_EVERY_SECONDS = 2.0
 _SOON_SECONDS = 10
 # Java writes the archive of its classes when it ends.
 _ARCHIVE_SECONDS = 120
 _LARGEST_LOG = 5 << 20
 _OUT_OF_MEMORY = 3
-_LISTENS = re.compile(rb"Spark Connect server started at: \S*:(\d+)")
 
 
 class Keeper:
@@ -49,11 +52,13 @@ class Keeper:
         self._request: dict[str, Any] = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
         self._scratch = folder / f"scratch-{os.getpid()}"
         self._made = self._scratch / "classes"
+        self._connection = self._scratch / "connection"
         self._archive: javas.Archive | None = None
         self._server: Server | None = None
         self._log = _Log(folder / LOG)
-        self._used = time.monotonic()
+        self._used = self._tidied = time.monotonic()
         self._reason = ""
+        self._gateway: Gateway | None = None
 
     def run(self) -> subprocess.Popen[bytes] | None:
         """Start Java and stay until it has ended, or is to end; give what is still busy ending."""
@@ -72,7 +77,7 @@ class Keeper:
             if process.poll() is None:
                 process.terminate()
             else:
-                self._reason = _ending(process.returncode, self._request["memory"])
+                self._reason = self._reason or _ending(process.returncode, self._request["memory"])
             write_private(self._folder / ENDED, {"reason": self._reason or "it was stopped"})
         return process
 
@@ -86,6 +91,8 @@ class Keeper:
         with open(number, "w", encoding="utf-8") as file:
             file.write("".join(f"{_quoted(argument)}\n" for argument in self._arguments(java, home, log)))
         environment = os.environ | {
+            CONNECTION: str(self._connection),
+            **ENVIRONMENT,
             "CLASSPATH": javas.class_path(home),
             "PYSPARK_PYTHON": sys.executable,
             "SPARK_CONNECT_AUTHENTICATE_TOKEN": token,
@@ -98,10 +105,11 @@ class Keeper:
             [java.program, f"@{arguments}"],
             cwd=self._scratch,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            # Java ends when this ends.
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            # This process has one thread only.
+            # No thread is started before this.
             preexec_fn=lambda: forking.die_with(keeper),  # noqa: PLW1509
         )
         self._server = Server(
@@ -128,6 +136,9 @@ class Keeper:
             **settings.base_settings(master, self._scratch, cores),
             "spark.connect.grpc.binding.address": "127.0.0.1",
             "spark.connect.grpc.binding.port": "0",
+            # A client that was killed does not come back for its query, which need not be computed to its end.
+            "spark.connect.execute.manager.detachedTimeout": "20s",
+            "spark.connect.execute.manager.maintenanceInterval": "5s",
             **given,
         }
         self._archive = javas.Archive.of(java, home) if self._request["archive"] else None
@@ -153,6 +164,8 @@ class Keeper:
         signal.set_wakeup_fd(signalled)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, frame: None)
+        # Apart from the log, which is to be read meanwhile.
+        threading.Thread(target=self._serve, args=(process,), daemon=True).start()
         idle = float(self._request["idle"])
         with selectors.DefaultSelector() as selector:
             selector.register(wake, selectors.EVENT_READ)
@@ -163,9 +176,31 @@ class Keeper:
                     return
                 if ready and not self._hear(process):
                     return
+                self._tidy_up()
                 if self._is_idle(idle):
                     self._reason = "nobody had used it for a while"
                     return
+
+    def _serve(self, process: subprocess.Popen[bytes]) -> None:
+        """Have Java serve, and write down where it listens."""
+        assert self._server is not None
+        try:
+            while not self._connection.exists():
+                if process.poll() is not None:
+                    return
+                time.sleep(_SOON_SECONDS / 1000)
+            gateway = Gateway(self._connection)
+            port = gateway.serve()
+        except Exception as error:
+            self._log.write(f"{error}\n".encode())
+            self._reason = _said(error)
+            process.kill()
+            return
+        self._connection.unlink(missing_ok=True)
+        self._used = time.monotonic()
+        self._gateway = gateway
+        self._server = dataclasses.replace(self._server, port=port)
+        write_private(self._folder / STATE, asdict(self._server))
 
     def _hear(self, process: subprocess.Popen[bytes]) -> bool:
         """Take what Java says; False when it says no more."""
@@ -176,12 +211,18 @@ class Keeper:
                 process.wait(_SOON_SECONDS)
             return False
         self._log.write(text)
-        assert self._server is not None
-        if self._server.port == 0 and (found := _LISTENS.search(self._log.tail)):
-            self._server = Server(**asdict(self._server) | {"port": int(found[1])})
-            write_private(self._folder / STATE, asdict(self._server))
-            self._used = time.monotonic()
         return True
+
+    def _tidy_up(self) -> None:
+        """End what nobody waits for, now and then."""
+        now = time.monotonic()
+        if self._gateway is None or now - self._tidied < _TIDY_EVERY_SECONDS:
+            return
+        self._tidied = now
+        # What another version of Spark calls differently is no reason to end the server.
+        with contextlib.suppress(Exception):
+            for number in self._gateway.end_abandoned():
+                self._log.write(f"dsflow: cancelled job {number}, which nobody waits for\n".encode())
 
     def _is_idle(self, idle: float) -> bool:
         assert self._server is not None
@@ -211,16 +252,14 @@ class Keeper:
 
 
 class _Log:
-    """A file that does not grow for ever, and the last of what went into it."""
+    """A file that does not grow for ever."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.tail = b""
         if path.exists():
             path.replace(path.with_name(f"{path.name}.1"))
 
     def write(self, text: bytes) -> None:
-        self.tail = (self.tail + text)[-4096:]
         # A full disk must not end a server that people work with.
         with contextlib.suppress(OSError):
             if self._path.exists() and self._path.stat().st_size > _LARGEST_LOG:
@@ -262,6 +301,13 @@ def _born(pid: int) -> float:
     import psutil
 
     return float(psutil.Process(pid).create_time())
+
+
+def _said(error: Exception) -> str:
+    """Give what Java said, without the names of its classes and the lines of its code."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    raised = next((line for line in lines if line.startswith(": ")), lines[0] if lines else "")
+    return re.sub(r"^: [\w.$]+: ", "", raised)
 
 
 def _ending(code: int, memory: int | None) -> str:

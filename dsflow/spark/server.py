@@ -33,7 +33,6 @@ from dsflow.model import Spark
 from dsflow.spark.java import spark_version
 from dsflow.store.locks import is_held, lock
 
-MAIN_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 REQUEST, STATE, ENDED, LOG = "request.json", "state.json", "ended.json", "server.log"
 KEEPER_LOCK, START_LOCK = "keeper.lock", "start.lock"
 _START_SECONDS = 180
