@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
 
 from dsflow.spark import access, server
 from dsflow.workspace import Workspace
@@ -49,6 +48,12 @@ def rows(workspace: Workspace, table: str, ds: str = DS) -> list[tuple[Any, ...]
 
     found = f"{workspace.datastore}/tables/{table}/ds={ds}/*.parquet"
     return duckdb.execute(f"SELECT * FROM read_parquet('{found}', hive_partitioning = false) ORDER BY ALL").fetchall()
+
+
+def duckdb_rows(path: Path) -> list[tuple[Any, ...]]:
+    import duckdb
+
+    return duckdb.execute(f"SELECT * FROM read_parquet('{path}')").fetchall()
 
 
 def log_of(workspace: Workspace, job: str) -> str:
@@ -210,75 +215,108 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-SLOW = "from dsflow import job\nimport time\nprint('at work', job.spark.range(1).count(), flush=True)\n"
+AT_WORK = "from dsflow import job\nimport time\nprint('at work', job.spark.range(1).count(), flush=True)\n"
+# Both for longer than any test waits: without asking Spark anything, and waiting for its answer.
+SLEEPS, COMPUTES = "time.sleep(600)", "job.spark.range(10**13).selectExpr('sum(id % 7)').collect()"
 
 
 @pytest.mark.usefixtures("spark_here")
-@pytest.mark.parametrize("does", ["time.sleep(600)", "job.spark.range(10**13).selectExpr('sum(id % 7)').collect()"])
 def test_when_the_server_dies_its_tasks_say_so_and_the_next_run_starts_clean(
-    make_workspace: MakeWorkspace, dsflow: Dsflow, does: str
+    make_workspace: MakeWorkspace, dsflow: Dsflow
 ) -> None:
     workspace = make_workspace(
         {
             **NUMBERS,
-            "jobs/slow/job_specs.yaml": spec("script", output="slow"),
-            "jobs/slow/main.py": SLOW + does,
+            "jobs/sleeps/job_specs.yaml": spec("script", output="sleeps"),
+            "jobs/sleeps/main.py": AT_WORK + SLEEPS,
+            "jobs/computes/job_specs.yaml": spec("script", output="computes"),
+            "jobs/computes/main.py": AT_WORK + COMPUTES,
         }
     )
     folder = access.warm_folder(workspace.datastore)
     try:
-        with start("run", "slow", DS) as running:
+        command = [sys.executable, "-m", "dsflow", "backfill", "sleeps", "computes", f"{DS}..{DS}", "-y", "-j", "2"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
             assert running.stdout is not None
-            assert any("at work" in line for line in iter(running.stdout.readline, ""))
+            logs = workspace.datastore / "job_runs"
+            until(
+                lambda: sum("at work" in log.read_text() for log in logs.glob("*/*/*/log.txt")) == 2, "both are at work"
+            )
             found = server.running(folder)
             assert found is not None
             os.kill(found.pid, signal.SIGKILL)
             killed = time.monotonic()
-            out, err = running.communicate(timeout=60)
-            assert time.monotonic() - killed < 30
-        assert running.returncode == 4
-        assert "the Spark server is gone: it was killed (SIGKILL); nothing was published" in out
-        assert "Traceback" not in out + err
-        assert rows_there(workspace, "slow") == []
-        if "sleep" in does:
-            assert dsflow("run", "numbers", DS).exit_code == 0
-            assert len(rows(workspace, "numbers")) == 10
+            out, _ = running.communicate(timeout=120)
+            assert time.monotonic() - killed < 60
+        assert running.returncode == 4, out
+        assert out.count("the Spark server is gone: it was killed (SIGKILL); nothing was published") >= 2
+        assert "Traceback" not in out
+        assert list(workspace.datastore.glob("tables/*/ds=*/*")) == []
+        assert dsflow("run", "numbers", DS).exit_code == 0
+        assert len(rows(workspace, "numbers")) == 10
         now = server.running(folder)
-        assert list(folder.glob("scratch-*")) == ([folder / f"scratch-{now.keeper}"] if now else [])
+        assert now is not None
+        assert list(folder.glob("scratch-*")) == [folder / f"scratch-{now.keeper}"]
     finally:
         server.stop(folder)
 
 
-def rows_there(workspace: Workspace, table: str) -> list[Path]:
-    return list(workspace.datastore.glob(f"tables/{table}/ds=*/*"))
+def until(condition: Callable[[], bool], what: str) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"not within two minutes: {what}")
 
 
-def test_tasks_end_their_sessions_however_they_end(
+def test_a_task_that_is_killed_leaves_nothing_at_work(
     spark: server.Server, make_workspace: MakeWorkspace, dsflow: Dsflow
 ) -> None:
     make_workspace(
         {
             **NUMBERS,
-            "jobs/fails/job_specs.yaml": spec("script", output="fails"),
-            "jobs/fails/main.py": SLOW + "raise SystemExit(3)",
-            "jobs/waits/job_specs.yaml": spec("script", "run: {timeout: 20s}\n", output="waits"),
-            "jobs/waits/main.py": SLOW + "job.spark.range(10**13).selectExpr('sum(id % 7)').collect()",
+            "jobs/late/job_specs.yaml": spec("script", "run: {timeout: 20s}\n", output="late"),
+            "jobs/late/main.py": AT_WORK + COMPUTES,
         }
     )
+    assert dsflow("run", "late", DS).exit_code == 124
+    until(lambda: server.clients(spark) == 0, "nobody is connected")
+    # What it had begun does not keep others from the cores.
     assert dsflow("run", "numbers", DS).exit_code == 0
-    assert dsflow("run", "fails", DS).exit_code == 1
-    assert dsflow("run", "waits", DS).exit_code == 124
-    until_nobody_is_connected(spark)
-    # What the one that was killed had begun does not keep others from the cores.
-    assert dsflow("run", "numbers", "2026-11-02").exit_code == 0
 
 
-def until_nobody_is_connected(found: server.Server) -> None:
-    for _ in range(300):
-        if server.clients(found) == 0:
-            return
-        time.sleep(0.1)
-    pytest.fail(f"{server.clients(found)} connections are left")
+@pytest.mark.usefixtures("spark")
+def test_every_table_is_known_to_queries_and_looked_into_when_one_names_it(
+    make_workspace: MakeWorkspace, dsflow: Dsflow
+) -> None:
+    workspace = make_workspace(
+        {
+            **NUMBERS,
+            "jobs/all/job_specs.yaml": spec("script", output="all"),
+            "jobs/all/main.py": """
+                from dsflow import job
+                assert "numbers" in job.load_tables()
+                seen = job.spark.sql("SELECT ds, count(*) AS n FROM numbers GROUP BY ds")
+                job.write(seen.unionAll(job.spark.table("t100").groupBy("ds").count()))
+                """,
+        }
+    )
+    for day in (1, 2):
+        assert dsflow("run", "numbers", f"2026-11-0{day}").exit_code == 0
+    [part] = (workspace.datastore / "tables" / "numbers" / f"ds={DS}").glob("*-part-0.parquet")
+    # Many more, as they are to whoever finds them without manifests, and one that nobody can read.
+    for number in range(200):
+        folder = workspace.datastore / "tables" / f"t{number}" / f"ds={DS}"
+        folder.mkdir(parents=True)
+        os.link(part, folder / part.name)
+    (workspace.datastore / "tables" / "t7" / f"ds={DS}" / part.name).unlink()
+    (workspace.datastore / "tables" / "empty").mkdir()
+    assert dsflow("run", "all", DS).exit_code == 0
+    log = log_of(workspace, "all")
+    assert log.count("was successfully imported") == 201
+    assert "ERROR - empty could not be imported: table empty has no partition yet" in log
+    one = len(duckdb_rows(part))
+    assert rows(workspace, "all") == [("2026-11-01", one), ("2026-11-01", 10), ("2026-11-02", 10)]
 
 
 @pytest.mark.usefixtures("spark")
@@ -301,8 +339,3 @@ def test_eight_tasks_at_once_see_their_own_views_and_settings(make_workspace: Ma
     for day in range(1, 9):
         ds = f"2026-11-{day:02}"
         assert rows(workspace, "own", ds) == [(10, ds, f"+00:{day:02}")]
-
-
-def test_the_session_of_the_tests_is_not_a_classic_one(spark_session_here: None) -> None:
-    """Guard of this file: nothing above started a second Java in this process."""
-    assert SparkSession.getActiveSession() is None

@@ -24,12 +24,14 @@ OLDEST = 17
 # From this version on Java keeps more than classes, and needs no archive of its own to start from.
 _AHEAD_OF_TIME = 25
 _FEW_CORES = 4
+# From this version on a package is gone that Spark opens, and Java warns of that.
+_WITHOUT_ACTIONS = 24
 # What Spark's own launcher opens (org.apache.spark.launcher.JavaModuleOptions).
 _OPENED = (
     "java.base/java.lang", "java.base/java.lang.invoke", "java.base/java.lang.reflect", "java.base/java.io",
     "java.base/java.net", "java.base/java.nio", "java.base/java.util", "java.base/java.util.concurrent",
     "java.base/java.util.concurrent.atomic", "java.base/jdk.internal.ref", "java.base/sun.nio.ch",
-    "java.base/sun.nio.cs", "java.base/sun.security.action", "java.base/sun.util.calendar",
+    "java.base/sun.nio.cs", "java.base/sun.util.calendar",
     "java.security.jgss/sun.security.krb5",
 )  # fmt: skip
 # Spark's scripts ask for a module that smaller runtimes lack, and Java warns of it on every start.
@@ -122,10 +124,11 @@ def flags(java: Java, scratch: Path, cores: int) -> list[str]:
         scratch: A folder for what it unpacks.
         cores: How many it will have.
     """
+    opened = _OPENED if java.feature >= _WITHOUT_ACTIONS else (*_OPENED, "java.base/sun.security.action")
     quick = ["-XX:+UseSerialGC"] if cores <= _FEW_CORES else []
     return [
         "-XX:+IgnoreUnrecognizedVMOptions",
-        *[f"--add-opens={package}=ALL-UNNAMED" for package in _OPENED],
+        *[f"--add-opens={package}=ALL-UNNAMED" for package in opened],
         "--sun-misc-unsafe-memory-access=allow",
         "--enable-native-access=ALL-UNNAMED",
         "-Dio.netty.tryReflectionSetAccessible=true",
@@ -170,7 +173,9 @@ class Archive:
         """Give the flag that takes it over, where it is there. Java leaves it alone where it does not fit."""
         if not self.path.exists():
             return []
-        return [f"-XX:{'AOTCache' if self.ahead else 'SharedArchiveFile'}={self.path}", "-Xshare:auto", "-Xlog:disable"]
+        if self.ahead:
+            return [f"-XX:AOTCache={self.path}", "-XX:AOTMode=auto", "-Xlog:disable"]
+        return [f"-XX:SharedArchiveFile={self.path}", "-Xshare:auto", "-Xlog:disable"]
 
     def make(self, into: Path) -> list[str]:
         """Give the flags with which a Java writes it when it ends."""

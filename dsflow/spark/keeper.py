@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,21 @@ from dsflow.store.locks import lock
 _LOOK_EVERY_SECONDS = 2.0
 _TIDY_EVERY_SECONDS = 2.0
 _SOON_SECONDS = 10
-# Java writes the archive of its classes when it ends.
+# For a rehearsal, and for Java to write its archive when that has ended.
 _ARCHIVE_SECONDS = 120
+_LAST_OF_ALL = 19
+_IDLE = "nobody had used it for a while"
+_REHEARSAL = """
+from pyspark.sql import SparkSession, functions as f
+spark = SparkSession.builder.getOrCreate()
+made = spark.range(1000).selectExpr("id", "id % 7 AS k", "CAST(id AS STRING) AS s", "named_struct('a', id) AS n")
+made.write.json("rehearsal.json")
+read = spark.read.json("rehearsal.json")
+read.createOrReplaceTempView("t")
+spark.sql("SELECT k, count(*) AS c, sum(n.a) AS a, max(s) AS s FROM t GROUP BY k ORDER BY c").write.parquet("rehearsal")
+spark.read.parquet("rehearsal").join(read, "k").where(f.col("c") > 1).toPandas()
+spark.stop()
+"""
 _LARGEST_LOG = 5 << 20
 _OUT_OF_MEMORY = 3
 
@@ -59,6 +73,7 @@ class Keeper:
         self._used = self._tidied = time.monotonic()
         self._reason = ""
         self._gateway: Gateway | None = None
+        self._took_over = False
 
     def run(self) -> subprocess.Popen[bytes] | None:
         """Start Java and stay until it has ended, or is to end; give what is still busy ending."""
@@ -66,7 +81,11 @@ class Keeper:
             remove_tree(left)
         make_folder(self._scratch)
         try:
-            process = self._start()
+            java, home = javas.find_java(), javas.spark_home()
+            self._archive = javas.Archive.of(java, home) if self._request["archive"] else None
+            kept = self._archive.use() if self._archive else []
+            self._took_over = bool(kept)
+            process = self._start(java, home, kept, subprocess.PIPE)
         except DsflowError as error:
             write_private(self._folder / ENDED, {"reason": error.message, "hint": error.hint})
             return None
@@ -81,15 +100,14 @@ class Keeper:
             write_private(self._folder / ENDED, {"reason": self._reason or "it was stopped"})
         return process
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        java, home = javas.find_java(), javas.spark_home()
-        arguments = self._folder / "arguments"
-        log = self._folder / "log4j2.properties"
+    def _start(self, java: javas.Java, home: Path, more: Sequence[str], output: int) -> subprocess.Popen[bytes]:
+        arguments = self._scratch / "arguments"
+        log = self._scratch / "log4j2.properties"
         write_text(log, settings.log_to_stdout())
         token = secrets.token_urlsafe(32)
         number = os.open(arguments, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(number, "w", encoding="utf-8") as file:
-            file.write("".join(f"{_quoted(argument)}\n" for argument in self._arguments(java, home, log)))
+            file.write("".join(f"{_quoted(argument)}\n" for argument in self._arguments(java, more, log)))
         environment = os.environ | {
             CONNECTION: str(self._connection),
             **ENVIRONMENT,
@@ -107,7 +125,7 @@ class Keeper:
             env=environment,
             # Java ends when this ends.
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
             # No thread is started before this.
             preexec_fn=lambda: forking.die_with(keeper),  # noqa: PLW1509
@@ -125,7 +143,7 @@ class Keeper:
         )
         return process
 
-    def _arguments(self, java: javas.Java, home: Path, log: Path) -> list[str]:
+    def _arguments(self, java: javas.Java, more: Sequence[str], log: Path) -> list[str]:
         """Give the command line; it is passed in a file, as settings may hold what others must not see."""
         given = dict(self._request["settings"])
         own = given.pop("spark.driver.extraJavaOptions", "").split()
@@ -141,14 +159,10 @@ class Keeper:
             "spark.connect.execute.manager.maintenanceInterval": "5s",
             **given,
         }
-        self._archive = javas.Archive.of(java, home) if self._request["archive"] else None
-        kept = self._archive.use() if self._archive else []
-        if self._archive and not kept:
-            kept = self._archive.make(self._made)
         return [
             *javas.flags(java, self._scratch, cores),
             f"-Xmx{settings.heap(self._request['memory'])}",
-            *kept,
+            *more,
             *own,
             f"-Dlog4j2.configurationFile={log.as_uri()}",
             *[f"-D{name}={value}" for name, value in every.items()],
@@ -178,29 +192,39 @@ class Keeper:
                     return
                 self._tidy_up()
                 if self._is_idle(idle):
-                    self._reason = "nobody had used it for a while"
+                    self._reason = _IDLE
                     return
 
     def _serve(self, process: subprocess.Popen[bytes]) -> None:
         """Have Java serve, and write down where it listens."""
         assert self._server is not None
         try:
-            while not self._connection.exists():
-                if process.poll() is not None:
-                    return
-                time.sleep(_SOON_SECONDS / 1000)
-            gateway = Gateway(self._connection)
+            gateway = self._connected(process)
+            if gateway is None:
+                return
             port = gateway.serve()
         except Exception as error:
             self._log.write(f"{error}\n".encode())
             self._reason = _said(error)
             process.kill()
             return
-        self._connection.unlink(missing_ok=True)
         self._used = time.monotonic()
         self._gateway = gateway
         self._server = dataclasses.replace(self._server, port=port)
         write_private(self._folder / STATE, asdict(self._server))
+
+    def _connected(self, process: subprocess.Popen[bytes]) -> Gateway | None:
+        """Wait until Java can be told what to do; None where it has ended."""
+        while not self._connection.exists():
+            if process.poll() is not None:
+                if self._took_over and self._archive is not None:
+                    # The next one starts without it, whatever was wrong.
+                    self._archive.path.unlink(missing_ok=True)
+                return None
+            time.sleep(_SOON_SECONDS / 1000)
+        gateway = Gateway(self._connection)
+        self._connection.unlink()
+        return gateway
 
     def _hear(self, process: subprocess.Popen[bytes]) -> bool:
         """Take what Java says; False when it says no more."""
@@ -234,21 +258,39 @@ class Keeper:
         return now - self._used > idle
 
     def finish(self, process: subprocess.Popen[bytes] | None) -> None:
-        """Wait for a Java that is ending, keep the archive it wrote, and remove what it left.
+        """Wait for a Java that is ending, and remove what it left; where nobody is at work, rehearse the next start.
 
         Another server may already run in the folder: nothing but this one's own is touched.
         """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
         if process is not None:
-            try:
-                # It may still have something to say, and must not wait for a reader.
-                process.communicate(timeout=_ARCHIVE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-            if self._archive is not None and self._made.exists():
-                with contextlib.suppress(OSError):
-                    self._archive.take(self._made)
+            _end(process, _SOON_SECONDS)
+        if self._archive is not None and self._reason == _IDLE and not self._archive.path.exists():
+            # It saves the next server time, and is worth no word where it fails.
+            with contextlib.suppress(Exception):
+                self._rehearse(self._archive)
         remove_tree(self._scratch)
+
+    def _rehearse(self, archive: javas.Archive) -> None:
+        """Let a Java of its own do what most tasks do, and keep the classes that it has loaded then."""
+        os.nice(_LAST_OF_ALL)
+        java, home = javas.find_java(), javas.spark_home()
+        process = self._start(java, home, archive.make(self._made), subprocess.DEVNULL)
+        try:
+            gateway = self._connected(process)
+            assert gateway is not None
+            assert self._server is not None
+            environment = {
+                **os.environ,
+                "SPARK_REMOTE": f"sc://localhost:{gateway.serve()}",
+                "SPARK_CONNECT_AUTHENTICATE_TOKEN": self._server.token,
+            }
+            command = [sys.executable, "-P", "-W", "ignore", "-c", _REHEARSAL]
+            subprocess.run(command, env=environment, cwd=self._scratch, check=False, timeout=_ARCHIVE_SECONDS)
+        finally:
+            _end(process, _ARCHIVE_SECONDS)
+        archive.take(self._made)
 
 
 class _Log:
@@ -295,6 +337,16 @@ def _detach() -> int:
     for number in range(3):
         os.dup2(nothing, number)
     return tell
+
+
+def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Ask Java to end, and make it after so many seconds; it would wait for what it still has to say to be read."""
+    process.terminate()
+    try:
+        process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
 
 
 def _born(pid: int) -> float:
