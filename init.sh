@@ -140,8 +140,8 @@ check() { # PYTEST ARGUMENTS: lint, types, tests; pytest's closing line comes la
     "$venv/bin/ruff" check --quiet .
     "$venv/bin/mypy"
     if [ -z "${DSFLOW_REQUIRE_SERVICES:-}" ]; then
-        echo "Without the tests that need Docker, PostgreSQL or a browser, or that take long: DSFLOW_REQUIRE_SERVICES=1 adds them."
-        set -- -m "not docker and not postgres and not browser and not crash and not jupyter and not airflow" "$@"
+        echo "Without the tests that need Docker, PostgreSQL, Spark or a browser, or that take long: DSFLOW_REQUIRE_SERVICES=1 adds them."
+        set -- -m "not docker and not postgres and not browser and not crash and not jupyter and not airflow and not spark" "$@"
     fi
     exec "$venv/bin/python" -m pytest --numprocesses auto --dist loadgroup "$@"
 }

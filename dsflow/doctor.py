@@ -90,10 +90,24 @@ def kernel() -> Finding:
 
 def tools() -> Finding:
     """Programs that make some things better and are needed for nothing."""
-    uses = {"git": "the commit in a run's record", "uv": "faster environments", "java": "Spark, later"}
+    uses = {"git": "the commit in a run's record", "uv": "faster environments"}
     there = [name for name in uses if shutil.which(name)]
     absent = [f"no {name} ({use})" for name, use in uses.items() if name not in there]
     return Finding("tools", "info", ", ".join(there + absent))
+
+
+def spark() -> Finding:
+    """Which Spark and which Java jobs of the engine `spark` run with."""
+    from dsflow.spark.java import find_java, spark_home, spark_version
+
+    if not spark_version():
+        return Finding("spark", "info", "not installed; `pip install 'dsflow[spark]'` brings it")
+    try:
+        spark_home()
+        java = find_java()
+    except DsflowError as error:
+        return Finding("spark", "warn", error.message, error.hint)
+    return Finding("spark", "ok", f"Spark {spark_version()} on Java {java.version} ({java.origin}: {java.home})")
 
 
 def clock() -> Finding:
@@ -192,11 +206,12 @@ def images(workspace: Workspace) -> Finding:
     """Which images of jobs are built; the others are built when a job needs them."""
     from dsflow.containers import engine as containers
     from dsflow.containers import host
-    from dsflow.containers.images import recipes
+    from dsflow.containers.images import ON_DEMAND, recipes
 
     if host.problem():
         return Finding("images", "info", "none without an engine")
-    known = {name: recipe for name, recipe in recipes(workspace.docker_folders()).items() if not recipe.is_service}
+    every = recipes(workspace.docker_folders())
+    known = {name: one for name, one in every.items() if not one.is_service and name not in ON_DEMAND}
     try:
         missing = [recipe.tag for recipe in known.values() if containers.find_image(recipe.tag) is None]
     except DsflowError as error:
@@ -207,7 +222,7 @@ def images(workspace: Workspace) -> Finding:
     return Finding("images", "ok", ", ".join(recipe.tag for recipe in known.values()))
 
 
-MACHINE: Sequence[Callable[[], Finding]] = (python, packages, kernel, tools, clock, docker)
+MACHINE: Sequence[Callable[[], Finding]] = (python, packages, kernel, tools, spark, clock, docker)
 WORKSPACE: Sequence[Callable[[Workspace], Finding]] = (datastore, swap, disk, skew, history, images)
 
 

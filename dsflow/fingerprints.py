@@ -40,7 +40,7 @@ def identity_of(folder: Path, job: JobSpec, main: str, engine: str) -> Identity:
     Raises:
         UsageError: a file cannot be read.
     """
-    code = code_hash(folder, main if job.kind == "notebook" else None, "duckdb")
+    code = code_hash(folder, main if job.kind == "notebook" else None, engine)
     spec = job.model_dump(mode="json", include=set(_MATTERS), exclude={"output": {"keys"}}, exclude_defaults=True)
     checks = [_check(check, check.action or job.expectation_action) for check in job.expectations]
     more = {"main": main, "engine": engine, "expectations": checks, "environment": sorted(job.run.environment)}

@@ -63,7 +63,7 @@ def fork(child: Callable[[], None]) -> int:
         if pid == 0:
             try:
                 os.setsid()
-                _die_with(parent)
+                die_with(parent)
                 child()
             except BaseException:
                 traceback.print_exc(file=sys.__stderr__)
@@ -183,8 +183,12 @@ def leave(status: int) -> NoReturn:
     raise AssertionError
 
 
-def _die_with(parent: int) -> None:
-    """Have the system kill this process when its parent is gone."""
+def die_with(parent: int) -> None:
+    """Have the system kill this process when its parent is gone; it outlives a call of another program.
+
+    Args:
+        parent: The parent's process id, asked for before the fork.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsflow.containers.images import SPARK, SPARK_CLIENT
 from dsflow.errors import DsflowError, EnvironmentMissing, UsageError
 from dsflow.inputs import stamp
 from dsflow.model import Fingerprint
@@ -101,7 +102,10 @@ def standing(
 
 def needs_of(job: JobSpec, settings: WorkspaceSpec) -> Needs:
     """Give what a job asks of the place it runs in."""
-    return Needs(image=job.run.image or settings.image, requirements=tuple(job.run.requirements))
+    usual = settings.image
+    if usual is None and (job.engine or settings.engine) == "spark":
+        usual = SPARK if job.session == "classic" else SPARK_CLIENT
+    return Needs(image=job.run.image or usual, requirements=tuple(job.run.requirements))
 
 
 @dataclass

@@ -5,7 +5,6 @@ Kernels load it as an extension of IPython. A notebook that imports what it need
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import site
@@ -15,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from dsflow import job, surroundings
-from dsflow.errors import DsflowError, EnvironmentMissing
+from dsflow.errors import DsflowError
 from dsflow.masking import MASK, is_secret
 from dsflow.model import Task
 from dsflow.notebooks import PARAMETERS_TAG
 from dsflow.site import Site
+from dsflow.spark import sessions
 
 # The folder that Jupyter and `dsflow dev` share, and what is in it.
 STATE = "DSFLOW_JUPYTER"
@@ -114,43 +114,17 @@ class Spark:
         # Jupyter asks what it is about to show for many such names.
         if name.startswith("_"):
             raise AttributeError(name)
-        session = _session()
+        session = surroundings.session()
         for known, value in list(self.__names.items()):
             if value is self:
                 self.__names[known] = session
         return getattr(session, name)
 
     def __dir__(self) -> list[str]:
-        with contextlib.suppress(ImportError):
-            from pyspark.sql import SparkSession
-
-            return [name for name in dir(SparkSession) if not name.startswith("_")]
-        return []
+        return sessions.names()
 
     def __repr__(self) -> str:
         return "spark: not started yet; its first use starts it"
-
-
-def _session() -> Any:
-    try:
-        from pyspark.sql import SparkSession
-    except ImportError:
-        raise EnvironmentMissing(
-            "spark: pyspark is not installed here",
-            "`%pip install pyspark` in a cell installs it for this workspace's Jupyter; it needs Java 17 or newer, or"
-            " the address of a running Spark in SPARK_REMOTE.",
-        ) from None
-    builder = SparkSession.builder.appName("dsflow")
-    if "SPARK_REMOTE" not in os.environ:
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-        warehouse = tempfile.mkdtemp(prefix="dsflow-spark-")
-        for name, value in {
-            "ui.enabled": "false",
-            "ui.showConsoleProgress": "false",
-            "sql.warehouse.dir": warehouse,
-        }.items():
-            builder = builder.config(f"spark.{name}", value)
-    return builder.getOrCreate()
 
 
 def _shown(values: Mapping[str, Any]) -> str:

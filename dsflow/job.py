@@ -7,6 +7,7 @@ but publishes nothing.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ end: str
 run_id: str
 params: Mapping[str, Any]
 sink: Path
+spark: Any
 
 
 def __getattr__(name: str) -> Any:
@@ -40,6 +42,8 @@ def __getattr__(name: str) -> Any:
         return surroundings.now().parameters
     if name == "sink":
         return _sink(surroundings.now())
+    if name == "spark":
+        return _session(surroundings.now())
     raise AttributeError(f"`job` has no {name!r}{did_you_mean(name, __all__)}")
 
 
@@ -53,6 +57,7 @@ __all__ = [
     "run_id",
     "sink",
     "source",
+    "spark",
     "sql",
     "start",
     "table",
@@ -146,18 +151,18 @@ def write(data: Any) -> None:
     Nothing is visible to anybody until the whole run has succeeded and its checks have passed.
 
     Args:
-        data: A DuckDB relation, a pandas or polars DataFrame, an Arrow table, or a list of dicts.
+        data: A DuckDB relation, a Spark DataFrame, a pandas or polars DataFrame, an Arrow table, or a list of dicts.
 
     Raises:
         JobFailed: the job declares no output, or the data cannot be written.
     """
     context = surroundings.now()
     folder = _sink(context)
-    number = sum(1 for _ in folder.glob("*.parquet"))
-    path = folder / f"{context.task.run_id}-part-{number}.parquet"
+    before = set(folder.glob("*.parquet"))
+    path = folder / f"{context.task.run_id}-part-{len(before)}.parquet"
     context.engine.write(data, path, context.task.ds)
     if context.run_folder is None:
-        rows = sum(context.engine.inspect([path]).rows)
+        rows = sum(context.engine.inspect(sorted(set(folder.glob("*.parquet")) - before)).rows)
         print(
             f"By hand: {show_count(rows, 'row')} could be written; nothing was published.\n"
             f"`dsflow run {context.task.job} {context.task.ds}` publishes."
@@ -212,15 +217,16 @@ def _try_out(context: Surroundings, asked: Expectation) -> None:
 
 
 def load_tables() -> list[str]:
-    """Make every table of the datastore known to `sql`, as it is there, and print their names.
+    """Make every table of the datastore known to queries, as it is there, and print their names.
 
-    A table that cannot be read is reported and stops nobody. Gives the names that can be used.
+    With Spark that goes for `job.spark.sql` and `job.spark.table` too. A table that cannot be read is reported and
+    stops nobody. Gives the names that can be used.
     """
     context = surroundings.now()
     loaded = []
     for name in tables():
         try:
-            _view_table(context, name)
+            context.engine.offer(name, functools.partial(_rows, context, _whole_table(context, name)))
         except DsflowError as error:
             print(f"ERROR - {name} could not be imported: {error.message}")
         else:
@@ -238,15 +244,25 @@ def _sources(query: str, dialect: str) -> set[str]:
 
 
 def _view_table(context: Surroundings, name: str) -> tuple[Input, list[Partition]]:
+    asked = _whole_table(context, name)
+    partitions = partitions_of(asked, context.datastore)
+    context.engine.view(name, rows_of(asked, partitions, context.engine, context.data, context.run_folder))
+    return asked, partitions
+
+
+def _whole_table(context: Surroundings, name: str) -> Input:
+    """Give a table as a source: of facts all partitions, of a dimension the newest that the run may see."""
     every = tuple(context.datastore.partitions("table", name))
     if not every:
         raise JobFailed(f"table {name} has no partition yet")
     as_of = _newest_of_dimension(context, name)
     wanted = every if as_of is None else ()
-    asked = Input(name=name, kind="table", target=name, format="parquet", partitions=wanted, as_of=as_of)
+    return Input(name=name, kind="table", target=name, format="parquet", partitions=wanted, as_of=as_of)
+
+
+def _rows(context: Surroundings, asked: Input) -> Any:
     partitions = partitions_of(asked, context.datastore)
-    context.engine.view(name, rows_of(asked, partitions, context.engine, context.data, context.run_folder))
-    return asked, partitions
+    return rows_of(asked, partitions, context.engine, context.data, context.run_folder)
 
 
 def _table_asked(context: Surroundings, name: str, as_of: str | None, window: int | None) -> Input:
@@ -301,6 +317,14 @@ def _asked(context: Surroundings, store: Store, name: str, example: str, **more:
     task = context.task
     own = task.output is not None and (task.output.store, task.output.name) == (store, name)
     return Read(name=name, store=store, dataset=name, grain=grain_of(example) or task.grain, own=own, **more)
+
+
+def _session(context: Surroundings) -> Any:
+    """Give the SparkSession of a job that computes with Spark."""
+    session = getattr(context.engine, "session", None)
+    if session is None:
+        raise JobFailed("`job.spark` needs the engine spark", "Write `engine: spark` into job_specs.yaml.")
+    return session
 
 
 def _sink(context: Surroundings) -> Path:

@@ -27,13 +27,14 @@ from dsflow.writers import Mention
 _OWN_DS = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
-def mentions(workspace: Workspace, job: JobSpec, main: str) -> Iterator[Mention]:
+def mentions(workspace: Workspace, job: JobSpec, main: str, engine: str) -> Iterator[Mention]:
     """Give what a job reads, each source once, declared ones first.
 
     Args:
         workspace: Where the job is.
         job: The job.
         main: Its main file, relative to its folder.
+        engine: What computes, whose dialect its SQL is.
 
     Raises:
         UsageError: the main file cannot be read, or is not what it should be.
@@ -43,7 +44,10 @@ def mentions(workspace: Workspace, job: JobSpec, main: str) -> Iterator[Mention]
     where = workspace.shown(path)
     declared = list(_legacy(job, spec_where) if job.legacy else _declared(job, spec_where))
     found = {mention.name.casefold(): mention for mention in declared}
-    named = _in_query(job, path, where) if job.kind == "sql" else _called(path.suffix, _python(path, where), where)
+    if job.kind == "sql":
+        named = _in_query(job, path, where, engine)
+    else:
+        named = _called(path.suffix, _python(path, where), where, engine)
     for mention in named:
         found.setdefault(mention.name.casefold(), mention)
     yield from found.values()
@@ -71,9 +75,9 @@ def sql_for_sample(job: JobSpec, text: str, where: str) -> str:
     return render(text, template_names(job, moment, values), where)
 
 
-def _in_query(job: JobSpec, path: Path, where: str) -> Iterator[Mention]:
+def _in_query(job: JobSpec, path: Path, where: str, engine: str) -> Iterator[Mention]:
     code = sql_for_sample(job, read_text(path, where), where)
-    yield from (named_in_sql(source, where) for source in sources_of(code, "duckdb", where))
+    yield from (named_in_sql(source, where) for source in sources_of(code, engine, where))
 
 
 def _declared(job: JobSpec, where: str) -> Iterator[Mention]:
@@ -157,7 +161,7 @@ def _python(path: Path, where: str) -> list[str]:
     return [read_text(path, where)] if path.suffix == ".py" else []
 
 
-def _called(suffix: str, pieces: list[str], where: str) -> Iterator[Mention]:
+def _called(suffix: str, pieces: list[str], where: str, engine: str) -> Iterator[Mention]:
     if not any("dsflow" in piece for piece in pieces):
         return
     names: dict[str, str] = {}
@@ -170,7 +174,7 @@ def _called(suffix: str, pieces: list[str], where: str) -> Iterator[Mention]:
         place = f"{where}: cell {number}" if suffix == ".ipynb" else where
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-                yield from _asked(node, names, f"{place}, line {node.lineno}")
+                yield from _asked(node, names, f"{place}, line {node.lineno}", engine)
 
 
 def _imported(tree: ast.Module) -> dict[str, str]:
@@ -187,7 +191,7 @@ def _imported(tree: ast.Module) -> dict[str, str]:
     return {name: meaning for name, meaning in found.items() if meaning in ("job", "table", "sql", "dsflow")}
 
 
-def _asked(call: ast.Call, names: Mapping[str, str], where: str) -> Iterator[Mention]:
+def _asked(call: ast.Call, names: Mapping[str, str], where: str, engine: str) -> Iterator[Mention]:
     text = call.args[0].value if isinstance(call.args[0], ast.Constant) else None
     function = _function(call.func, names)
     if not isinstance(text, str) or function is None:
@@ -201,7 +205,7 @@ def _asked(call: ast.Call, names: Mapping[str, str], where: str) -> Iterator[Men
         yield Mention(name=text, store="table", dataset=text, where=where, window=length, as_of=as_of, in_code=True)
         return
     try:
-        sources = sources_of(text, "duckdb")
+        sources = sources_of(text, engine)
     except UsageError:
         return
     yield from (named_in_sql(source, where, in_code=True) for source in sources)

@@ -105,6 +105,22 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spark:
+    """How Spark runs for a task; it matters to the engine `spark` only.
+
+    With `connect` a task joins the workspace's warm server, with `classic` it has Spark in its own process. `memory` is
+    the heap in bytes. The server ends after `idle` seconds without a client. With `archive` the classes it has loaded
+    are kept for the next start.
+    """
+
+    session: Literal["connect", "classic"] = "connect"
+    memory: int | None = None
+    idle: float = 1800
+    archive: bool = True
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fingerprint:
     """What a partition was made with, as hashes: when none of it and no input changes, a run would change nothing.
 
@@ -159,6 +175,7 @@ class Task:
     legacy: bool = False
     code: str | None = None
     engine: str = "duckdb"
+    spark: Spark = field(default_factory=Spark)
     inputs: tuple[Input, ...] = ()
     output: Output | None = None
     expectations: tuple[Expectation, ...] = ()

@@ -131,7 +131,7 @@ def load(workspace: Workspace, settings: WorkspaceSpec) -> Pipeline:
     nodes: dict[str, Node] = {}
     for name, job in jobs.items():
         try:
-            nodes[name] = _node(workspace, job, writers)
+            nodes[name] = _node(workspace, job, writers, job.engine or settings.engine)
         except UsageError as error:
             broken[name] = error
     parents = {name: _parents_of(node, nodes, writers) for name, node in nodes.items()}
@@ -150,9 +150,9 @@ def load(workspace: Workspace, settings: WorkspaceSpec) -> Pipeline:
     )
 
 
-def _node(workspace: Workspace, job: JobSpec, writers: Writers) -> Node:
+def _node(workspace: Workspace, job: JobSpec, writers: Writers, engine: str) -> Node:
     main = main_file(workspace, job)
-    settled = [writers.settle(job, mention) for mention in mentions(workspace, job, main)]
+    settled = [writers.settle(job, mention) for mention in mentions(workspace, job, main, engine)]
     writer = writer_of(workspace, job)
     return Node(
         job=job,

@@ -60,6 +60,31 @@ def canonical(sql: str, dialect: str) -> str | None:
         return None
 
 
+def quoted_raw(sql: str, dialect: str) -> str:
+    """Give a query in which a raw dataset, `raw.NAME`, is a single name, for an engine whose views have no schema.
+
+    A query that cannot be parsed stays as it is: the engine has the better words for what is wrong with it.
+    """
+    from sqlglot import exp
+
+    if "raw" not in sql.casefold():
+        return sql
+    try:
+        statements = parsed(sql, dialect, "query")
+    except UsageError:
+        return sql
+    tables = [table for statement in statements for table in statement.find_all(exp.Table)]
+    places = {
+        (table.args["db"].meta["start"], table.this.meta["end"] + 1, table.name)
+        for table in tables
+        if _name(table).startswith("raw.") and "start" in table.args["db"].meta and "end" in table.this.meta
+    }
+    # From the end, so that what comes before keeps its place.
+    for start, end, name in sorted(places, reverse=True):
+        sql = f"{sql[:start]}`raw.{name}`{sql[end:]}"
+    return sql
+
+
 def _name(table: exp.Table) -> str:
     """Give a table's name as `NAME` or `raw.NAME`; nothing for functions, files and other schemas."""
     if not table.name or _FILE.search(table.name) or table.catalog or table.db.casefold() not in ("", "raw"):

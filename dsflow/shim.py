@@ -15,7 +15,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NoReturn
@@ -152,7 +152,7 @@ def _attempt(site: Site, log: _Log, supervisor: Supervisor, record: _Record) -> 
     try:
         _check_protocol(task)
         kind = kind_of(task.kind)
-        with supervisor.signals(), _staging(site) as staging:
+        with supervisor.signals(), _spark(site, log, supervisor), _staging(site) as staging:
             work = site.work(staging.folder if staging else None, log, supervisor.watch)
             if staging is not None and task.output is not None and task.output.store == "table":
                 examine = functools.partial(record.examine, task, staging, site.store)
@@ -181,6 +181,22 @@ def _attempt(site: Site, log: _Log, supervisor: Supervisor, record: _Record) -> 
         trace = "".join(traceback.format_exception(error))
         return Bug(f"this is a bug in dsflow ({type(error).__name__}: {error})", traceback=trace)
     return None
+
+
+@contextlib.contextmanager
+def _spark(site: Site, log: _Log, supervisor: Supervisor) -> Iterator[None]:
+    """Have Spark at hand for a task that computes with it: in this environment, which the job's code inherits."""
+    task = site.task
+    if task.engine != "spark":
+        yield
+        return
+    from dsflow.spark.access import access
+
+    with access(task.spark, site.data, task.run_id, site.run_folder, log.say) as way:
+        os.environ.update(way.environment)
+        log.mask = Masker.of(os.environ, site.secrets)
+        supervisor.depend_on(way.problem)
+        yield
 
 
 def _check_protocol(task: Task) -> None:

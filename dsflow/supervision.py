@@ -10,13 +10,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from dsflow.errors import DsflowError, Interrupted, OutOfMemory, Timeout
+from dsflow.errors import DsflowError, EnvironmentMissing, Interrupted, JobFailed, OutOfMemory, Timeout
 
 if TYPE_CHECKING:
     import psutil
@@ -48,6 +48,8 @@ class Supervisor:
         self._guard_stdin = guard_stdin
         self._kills_before = _kernel_kills()
         self._passed_limit = False
+        self._depends = False
+        self._lost: Callable[[], str | None] = lambda: None
         self._ended = threading.Event()
 
     @contextmanager
@@ -79,9 +81,21 @@ class Supervisor:
             threading.Thread(target=self._watch_memory, args=(pid,), daemon=True).start()
         if self._guard_stdin:
             threading.Thread(target=self._end_with_stdin, daemon=True).start()
+        if self._depends:
+            threading.Thread(target=self._end_with_what_is_lost, daemon=True).start()
+
+    def depend_on(self, lost: Callable[[], str | None]) -> None:
+        """End the run when something outside it is lost that it cannot go on without.
+
+        Args:
+            lost: Says what, in a sentence; None as long as it is there.
+        """
+        self._depends, self._lost = True, lost
 
     def explain(self, error: DsflowError) -> DsflowError:
-        """Give the true reason of a failure: what died of memory says so."""
+        """Give the true reason of a failure: what died of memory says so, and what lost something it stood on."""
+        if (reason := self._lost()) is not None and not isinstance(error, Interrupted | Timeout):
+            return EnvironmentMissing(f"{reason}; nothing was published", "Run again: it is started anew.")
         if self._passed_limit or _kernel_kills() > self._kills_before:
             limit = f"{self._memory / 2**20:,.0f} MB" if self._memory else "of the machine"
             return OutOfMemory(
@@ -96,6 +110,8 @@ class Supervisor:
         self.quiet()
         if self._passed_limit:
             raise Stop(self.explain(Interrupted("out of memory")))
+        if self._lost() is not None:
+            raise Stop(self.explain(JobFailed("")))
         if number == signal.SIGALRM:
             message = f"timeout: the run took longer than {self._timeout:g} s"
             raise Stop(Timeout(message, "Raise `run: {timeout: ...}` in job_specs.yaml."))
@@ -109,6 +125,12 @@ class Supervisor:
             pass
         if not self._ended.is_set():
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def _end_with_what_is_lost(self) -> None:
+        while not self._ended.wait(_LOOK_EVERY_SECONDS):
+            if self._lost() is not None:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
 
     def _watch_memory(self, pid: int) -> None:
         import psutil

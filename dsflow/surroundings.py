@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import json
 import os
@@ -17,7 +19,7 @@ from dsflow import model
 from dsflow.engines.contract import Engine
 from dsflow.engines.registry import open_engine
 from dsflow.errors import UsageError
-from dsflow.model import InputUsed, Task
+from dsflow.model import InputUsed, Spark, Task
 from dsflow.partitions import ds_of
 from dsflow.store.datastore import Datastore
 
@@ -50,6 +52,8 @@ def stand_in(task: Task, data: Path, parameters: Mapping[str, Any], staging: Pat
         staging: A folder for what is written.
     """
     global _by_hand_now
+    if task.engine == "spark":
+        _have_spark(task.spark, data, staging)
     engine = open_engine(task.engine, threads=task.limits.cpus, memory=task.limits.memory)
     _by_hand_now = Surroundings(
         task=task, data=data, parameters=parameters, run_folder=None, staging=staging, engine=engine
@@ -95,14 +99,54 @@ def _by_hand() -> Surroundings:
         task = rendered(root, name, ("today",))
     else:
         task = Task(run_id="by-hand", job="", kind="notebook", main="", ds=today, start="", end="", created=today)
+    data, staging = root / "datastore", Path(tempfile.mkdtemp(prefix="dsflow-by-hand-"))
+    if task.engine == "spark":
+        _have_spark(task.spark, data, staging)
     return Surroundings(
         task=task,
-        data=root / "datastore",
+        data=data,
         parameters=task.parameters,
         run_folder=None,
-        staging=Path(tempfile.mkdtemp(prefix="dsflow-by-hand-")),
+        staging=staging,
         engine=open_engine(task.engine),
     )
+
+
+def session() -> Any:
+    """Give a SparkSession: that of a job which computes with Spark; for anything else one in this process.
+
+    Raises:
+        EnvironmentMissing: there is no Spark, or it does not start.
+    """
+    context = now()
+    if context.task.engine == "spark":
+        # Only that engine has one, whatever the Protocol says.
+        engine: Any = context.engine
+        return engine.session
+    from dsflow.spark import sessions
+
+    # Somebody may have said which server it is to be.
+    if not sessions.is_warm():
+        _have_spark(Spark(session="classic"), context.data, context.staging)
+    return sessions.open_session()
+
+
+def _have_spark(wanted: Spark, data: Path, log_folder: Path) -> None:
+    """Have Spark at hand until this process ends; a process has one, so whoever comes second finds it there."""
+    global _spark_held
+    if _spark_held:
+        return
+    from dsflow.spark.access import access
+
+    held = contextlib.ExitStack()
+    # Another process by hand can be there at the same time.
+    way = held.enter_context(access(wanted, data, f"by-hand-{os.getpid()}", log_folder, print))
+    os.environ.update(way.environment)
+    atexit.register(held.close)
+    _spark_held = True
+
+
+_spark_held = False
 
 
 def job_of(folder: Path, root: Path) -> str | None:

@@ -26,14 +26,14 @@ from dsflow.fingerprints import fingerprint, identity_of
 from dsflow.jobfiles import main_file
 from dsflow.kinds.registry import KINDS
 from dsflow.masking import is_secret
-from dsflow.model import Expectation, Fingerprint, Grain, Input, Limits, Output, Task
+from dsflow.model import Expectation, Fingerprint, Grain, Input, Limits, Output, Spark, Task
 from dsflow.notebooks import parameters_cell
 from dsflow.pipeline import Pipeline
 from dsflow.quantities import memory_bytes, seconds
 from dsflow.reads import Read
 from dsflow.shortforms import Setting, expectation
 from dsflow.specs.legacy import Place, place_of
-from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job, load_workspace
+from dsflow.specs.load import JobSpec, SparkSpec, WorkspaceSpec, load_job, load_workspace
 from dsflow.specs.yaml import read_text
 from dsflow.store.layout import check_name
 from dsflow.workspace import JOB_SPECS, Workspace
@@ -125,16 +125,18 @@ class Maker:
         spec_where = self._workspace.shown(self._workspace.jobs / spec.name / JOB_SPECS)
         main_where = self._workspace.shown(path)
         cell = _cell(spec, path, main_where)
+        engine = spec.engine or self._settings.engine
         return Recipe(
             job=spec,
             main=main,
+            engine=engine,
             cell=frozenset(cell),
             parameters=parameters.declared(spec, cell, spec_where),
             text=read_text(path, main_where) if spec.kind == "sql" else None,
             spec_where=spec_where,
             main_where=main_where,
             settle=lambda mention: self._writers().settle(spec, mention),
-            identity=functools.cache(lambda: identity_of(folder, spec, main, spec.engine or self._settings.engine)),
+            identity=functools.cache(lambda: identity_of(folder, spec, main, engine)),
         )
 
 
@@ -171,10 +173,26 @@ def _blank(draft: Draft, settings: WorkspaceSpec) -> Task:
         parameters=draft.open_values,
         task_specs=draft.task_specs,
         legacy=job.legacy,
-        engine=job.engine or settings.engine,
+        engine=draft.recipe.engine,
+        spark=spark_of(settings.spark, job.session) if draft.recipe.engine == "spark" else Spark(),
         expectations=_expectations(draft),
         port=settings.ports.get("dash", usual_port) if usual_port else None,
     )
+
+
+def spark_of(settings: SparkSpec, session: Literal["connect", "classic"] = "connect") -> Spark:
+    """Give how Spark runs by the workspace's settings."""
+    return Spark(
+        session=session,
+        memory=memory_bytes(settings.memory) if settings.memory else None,
+        idle=seconds(settings.idle),
+        archive=settings.archive,
+        settings={name: _as_spark(value) for name, value in settings.settings.items()},
+    )
+
+
+def _as_spark(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _cell(job: JobSpec, main: Path, where: str) -> dict[str, parameters.Parameter]:

@@ -112,18 +112,17 @@ class TestNames:
         look = opened(make_workspace(TREE), "adhoc")
         assert look.run("spark").result == "spark: not started yet; its first use starts it"
         # As where it is not installed, also on a machine that has it.
-        cell = look.run('import sys; sys.modules["pyspark"] = sys.modules["pyspark.sql"] = None; spark.sql("SELECT 1")')
-        assert "spark: pyspark is not installed here" in cell.error
-        assert "%pip install pyspark" in cell.error
+        cell = look.run('import sys; sys.modules["pyspark"] = None; spark.sql("SELECT 1")')
+        assert "pyspark is not installed" in cell.error
+        assert "pip install 'dsflow[spark]'" in cell.error
 
+    @pytest.mark.spark
+    @pytest.mark.xdist_group("spark")
+    @pytest.mark.usefixtures("spark_here")
     def test_spark_becomes_the_session_when_it_is_used(self, make_workspace: MakeWorkspace, opened: Open) -> None:
-        builder = "class B:\n    def __getattr__(s, n): return lambda *a: s if n != 'getOrCreate' else Session()"
-        session = "class Session:\n    builder = B()\n    version = 'as installed'"
-        fake = f"{builder}\n{session}\nSparkSession = Session\n"
-        tree = {**TREE, "adhoc/pyspark/sql.py": fake, "adhoc/pyspark/__init__.py": ""}
-        look = opened(make_workspace(tree), "adhoc")
-        assert look.run("other = spark; spark.version, type(spark).__name__").result == "('as installed', 'Session')"
-        assert look.run("type(other).__name__").result == "'Session'"
+        look = opened(make_workspace(TREE), "adhoc")
+        assert look.run("other = spark; spark.range(3).count(), type(spark).__name__").result == "(3, 'SparkSession')"
+        assert look.run("type(other).__name__").result == "'SparkSession'"
 
     def test_a_package_for_this_workspace_is_found_behind_those_of_the_environment(
         self, make_workspace: MakeWorkspace, opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -17,6 +17,7 @@ from dsflow.errors import EnvironmentMissing
 
 LABEL = "io.dsflow."
 _LEFTOVER_AFTER = dt.timedelta(minutes=1)
+_HOST_NAME = "dsflow"
 _LONGEST_LINE = 1 << 20
 # A busy disk can make an engine slow to answer.
 _PATIENCE_SECONDS = 180
@@ -55,7 +56,7 @@ class Wanted:
     """A container to start.
 
     Attributes:
-        network: Whether it has one, or the name of one that containers share.
+        network: Whether it has one, or the name of one that containers share, or `container:ID` for that of another.
         port: A port that is published on 127.0.0.1 only.
         published: More ports, each with the address and the port of this machine that lead to it.
         working_dir: Where it starts; None is what the image says.
@@ -324,6 +325,7 @@ def _config(api: Any, wanted: Wanted) -> Any:
     mounts = [Mount(b.target, str(b.source), type="bind", read_only=b.read_only) for b in wanted.binds]
     # The root file system is read-only. A volume, unlike a tmpfs, is not counted as the job's memory.
     mounts.append(Mount("/tmp", None, type="volume"))
+    shared = isinstance(wanted.network, str) and wanted.network.startswith("container:")
     published = {**({wanted.port: ("127.0.0.1", wanted.port)} if wanted.port else {}), **wanted.published}
     network = wanted.network if isinstance(wanted.network, str) else "bridge" if wanted.network or published else "none"
     limits = api.create_host_config(
@@ -333,11 +335,15 @@ def _config(api: Any, wanted: Wanted) -> Any:
         security_opt=["no-new-privileges"], mem_limit=wanted.memory, memswap_limit=wanted.memory,
         nano_cpus=round(wanted.cpus * 1e9) if wanted.cpus else None,
         network_mode=network, port_bindings=published or None,
+        # Without a network nobody resolves its own name, which Java asks for again and again, each time for seconds.
+        extra_hosts={_HOST_NAME: "127.0.0.1"} if network == "none" else None,
         # What nobody reads as it comes is kept by the engine, and must not fill the disk.
         log_config=None if wanted.attended else {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
     )  # fmt: skip
     return api.create_container_config(
-        wanted.image, list(wanted.command) or None, user=wanted.user, hostname="dsflow", stdin_open=wanted.attended,
+        wanted.image, list(wanted.command) or None, user=wanted.user, stdin_open=wanted.attended,
+        # Who shares the network of another container has its name too.
+        hostname=None if shared else _HOST_NAME,
         environment=dict(wanted.environment), labels={LABEL + key: value for key, value in wanted.labels.items()},
         working_dir=wanted.working_dir, ports=list(published) or None, stop_signal=wanted.stop_signal,
         host_config=limits,

@@ -25,6 +25,10 @@ Notify = Callable[[str], None]
 
 PREFIX = "dsflow/"
 DEFAULT = PREFIX + "python"
+# With Java, and without: for the server and for whoever joins it.
+SPARK, SPARK_CLIENT = PREFIX + "spark", PREFIX + "spark-client"
+# Large, and not for every workspace: built when a job needs them, or by name.
+ON_DEMAND = ("spark", "spark-client")
 PACKAGE = Path(__file__).resolve().parent.parent
 # Where images carry the package. Another version of it, or a foreign image, gets this machine's laid over.
 PACKAGE_INSIDE = "/opt/dsflow/dsflow"
@@ -143,7 +147,7 @@ def build(
     Args:
         surroundings: What there is to build, and with what.
         notify: Gets the lines of the builds as they come.
-        names: Which ones; all that jobs run in, without it.
+        names: Which ones; without it all that jobs run in but those for Spark.
         rebuild: Build even what is up to date, without the engine's cache.
 
     Returns:
@@ -154,7 +158,8 @@ def build(
         EnvironmentMissing: no engine, or a build failed.
     """
     known = surroundings.all_recipes
-    wanted = [name.removeprefix(PREFIX) for name in names] or list(surroundings.recipes)
+    usual = (name for name in surroundings.recipes if name not in ON_DEMAND)
+    wanted = [name.removeprefix(PREFIX) for name in names] or list(usual)
     for name in wanted:
         if name not in known:
             raise UsageError(

@@ -6,7 +6,7 @@ that folder into place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,6 +49,9 @@ class Engine(Protocol):
     def view(self, name: str, rows: Any) -> None:
         """Make a lazy table known to `sql` under a name; `raw.x` is x in the schema raw."""
 
+    def offer(self, name: str, rows: Callable[[], Any]) -> None:
+        """Make a table known as `view` does, when a query names it at the latest."""
+
     def sql(self, query: str) -> Any:
         """Run a query over the views and give its result as a lazy table.
 
@@ -57,7 +60,9 @@ class Engine(Protocol):
         """
 
     def write(self, data: Any, path: Path, ds: str) -> None:
-        """Write rows (the engine's own, pandas, polars, Arrow, or a list of dicts) into one Parquet file.
+        """Write rows (the engine's own, pandas, polars, Arrow, or a list of dicts) into a Parquet file.
+
+        An engine that works in parallel may write more of them beside `path`, as `NAME.1.parquet`, `NAME.2.parquet`...
 
         A column `ds` is left out, as the partition's folder says it; its values must be `ds`.
 
@@ -79,7 +84,8 @@ class Engine(Protocol):
         nothing of the rest of the session, and moments are in UTC.
 
         Args:
-            query: A SELECT in the dialect of DuckDB, whatever the engine: another one translates it.
+            query: A SELECT in the dialect of DuckDB, whatever the engine: another one translates it, or has
+                DuckDB answer.
             tables: The files behind each name in the query, one or more; all of a name have the same columns.
             calls: Whether a condition of a user calls functions. One that only compares and computes cannot reach
                 anything, so there is nothing to lock up.

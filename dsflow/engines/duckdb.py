@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,10 @@ class DuckDB:
         self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
         self.connection.execute(f"CREATE OR REPLACE VIEW {identifier(schema)}.{identifier(rest)} AS {rows.sql_query()}")
 
+    def offer(self, name: str, rows: Callable[[], duckdb.DuckDBPyRelation]) -> None:
+        """Make a relation known under a name; one costs little until it is asked."""
+        self.view(name, rows())
+
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
         """Run a query over the views; a statement without a result gives an empty relation."""
         with _explained("the query", query):
@@ -84,7 +88,7 @@ class DuckDB:
 
     def write(self, data: Any, path: Path, ds: str) -> None:
         """Write rows of any known kind into one Parquet file."""
-        relation = self._relation(data)
+        relation = self.relation(data)
         columns = {name.lower(): name for name in relation.columns}
         with _explained("computing the rows to write"):
             if "ds" in columns:
@@ -101,7 +105,12 @@ class DuckDB:
                 raise JobFailed("the data to write has no columns")
             relation.write_parquet(str(path), compression="zstd")
 
-    def _relation(self, data: Any) -> duckdb.DuckDBPyRelation:
+    def relation(self, data: Any) -> duckdb.DuckDBPyRelation:
+        """Give rows of any known kind as a relation.
+
+        Raises:
+            JobFailed: they are of no known kind.
+        """
         if isinstance(data, duckdb.DuckDBPyRelation):
             return data
         if isinstance(data, list) and all(isinstance(row, dict) for row in data):

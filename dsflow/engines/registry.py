@@ -6,7 +6,7 @@ import importlib
 
 from dsflow.engines.contract import Engine
 
-ENGINES = {"duckdb": "dsflow.engines.duckdb"}
+ENGINES = {"duckdb": "dsflow.engines.duckdb", "spark": "dsflow.engines.spark"}
 
 
 def prepare(name: str) -> None:

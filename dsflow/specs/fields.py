@@ -71,6 +71,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _single(value: Any) -> Any:
+    if value is None or isinstance(value, list):
+        raise ValueError("expected one value")
+    return value
+
+
 def _free(name: str) -> str:
     if name in GIVEN_NAMES:
         raise ValueError(f"{name!r} is given by dsflow; choose another name")
@@ -139,6 +145,7 @@ VariableName = Annotated[str, shape(r"[A-Za-z_][A-Za-z0-9_]{0,200}", "the name o
 ParameterText = Annotated[str, shape(r"[A-Za-z_][A-Za-z0-9_]{0,99}", "a parameter name; use letters, digits and '_'")]
 ParameterName = Annotated[ParameterText, AfterValidator(_free)]
 ParameterValue = Annotated[Any, AfterValidator(_plain)]
+PlainValue = Annotated[ParameterValue, AfterValidator(_single)]
 ColumnNames = Annotated[
     tuple[Line, ...], BeforeValidator(_alone, json_schema_input_type=str | list[str]), Field(min_length=1)
 ]

@@ -27,6 +27,7 @@ from dsflow.specs.models import (
     Readiness,
     RunSpec,
     ServiceSpec,
+    SparkSpec,
     TemplateParameter,
     TemplateSpec,
     WorkspaceSpec,
@@ -42,6 +43,7 @@ __all__ = [
     "RunSpec",
     "ServiceSpec",
     "Setting",
+    "SparkSpec",
     "SpecError",
     "TemplateParameter",
     "TemplateSpec",
@@ -135,6 +137,8 @@ class Setting:
     @property
     def safe_value(self) -> Any:
         """The value without passwords."""
+        if isinstance(self.value, Spec):
+            return _without_secrets(self.value.model_dump(mode="json"))
         if isinstance(self.value, tuple):
             return [hide_passwords(item) for item in self.value]
         return hide_passwords(self.value) if isinstance(self.value, str) else self.value
@@ -146,6 +150,11 @@ class Setting:
         if isinstance(value, dict):
             value = [f"{name}: {item}" for name, item in value.items()]
         return ", ".join(value) if isinstance(value, list) else str(value or "")
+
+
+def _without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+    inner = {name: _without_secrets(value) for name, value in values.items() if isinstance(value, dict)}
+    return {name: inner.get(name, MASK if is_secret(name) else value) for name, value in values.items()}
 
 
 def settings_of(workspace: Workspace, command_line: Mapping[str, Any] | None = None) -> list[Setting]:

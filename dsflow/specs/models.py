@@ -23,6 +23,7 @@ from dsflow.specs.fields import (
     ParameterName,
     ParameterText,
     ParameterValue,
+    PlainValue,
     Port,
     Requirement,
     Spec,
@@ -178,6 +179,9 @@ class JobFile(Spec):
     kind: KindName = Field(description="What the main file is.")
     main: Line | None = Field(default=None, description="The file to run; found if the folder has only one that fits.")
     engine: EngineName | None = Field(default=None, description="What computes.")
+    session: Literal["connect", "classic"] = Field(
+        default="connect", description="With Spark: the workspace's warm server, or Spark in the job's own process."
+    )
     grain: Grain = Field(default="day", description="What a partition stands for.")
     parameters: dict[ParameterName, ParameterValue] = Field(default={}, description="Names with typed defaults.")
     inputs: dict[Annotated[str, name_of_a("input")], InputSpec] = Field(
@@ -288,6 +292,17 @@ class ServiceSpec(Spec):
     process: ServiceProcess | None = None
 
 
+class SparkSpec(Spec):
+    """How Spark runs, for jobs of the engine `spark`."""
+
+    memory: Memory | None = Field(default=None, description="Its heap; a quarter of the machine's memory if absent.")
+    idle: Duration = Field(default="30m", description="The warm server ends when nobody has used it for so long.")
+    archive: Flag = Field(default=True, description="Keep the classes it has loaded, so that it starts faster.")
+    settings: dict[Line, PlainValue] = Field(
+        default={}, description="Settings of Spark, such as spark.sql.shuffle.partitions."
+    )
+
+
 class WorkspaceSpec(Spec):
     """dsflow.yml: what holds for the whole workspace. Everything may be absent."""
 
@@ -297,6 +312,7 @@ class WorkspaceSpec(Spec):
         default="auto", description="Where jobs run if they do not say."
     )
     engine: EngineName = Field(default="duckdb", description="What computes if a job does not say.")
+    spark: SparkSpec = SparkSpec()
     image: Image | None = Field(default=None, description="The image of jobs that do not name one.")
     history: Line = Field(default="sqlite:///datastore/job_runs/history.db", description="URL of the database of runs.")
     templates: tuple[Line, ...] = Field(default=(), description="More templates: folders or git URLs.")

@@ -9,6 +9,7 @@
     .dsflow/locks/gate                              held for moments, by whoever takes a lock or repairs
     .dsflow/checks/LOOK.json                        what `dsflow check` found in what is published
     .dsflow/trash/TIME-RUN/                         what a publish replaced, for a while
+    .dsflow/spark/                                  the warm Spark server, and what Spark spills
 
 Tables and raw datasets are kept apart everywhere, because they may share a name.
 """
@@ -41,6 +42,7 @@ class Layout:
         self.trash = self.own / "trash"
         self.checks = self.own / "checks"
         self.gate = self.own / "locks" / "gate"
+        self.spark = self.own / "spark"
 
     def dataset(self, store: Store, name: str) -> Path:
         """Give the folder of a table or a raw dataset."""

@@ -18,6 +18,7 @@ from dsflow.model import Check, Input
 from dsflow.quality import Subject
 from dsflow.shortforms import Setting
 from tests.conformance import CASES, END, OTHERS, ROWS, Case
+from tests.spark_server import MARKS, join
 
 SETTING = Setting(
     table="t",
@@ -52,7 +53,8 @@ def numbers(path: Path, more: str = "") -> list[Any]:
 
 def judged(engine: Engine, rows: str, folder: Path) -> Judged:
     file = write(ROWS[rows], folder / "r-part-0.parquet")
-    others = {name: [write(sql, folder / f"{name}.parquet")] for name, sql in OTHERS.items()}
+    others = {name: [_as_its_own(engine, write(sql, folder / f"{name}.parquet"))] for name, sql in OTHERS.items()}
+    file = _as_its_own(engine, file)
     sources = {"t@previous" if name == "previous" else name: files for name, files in others.items()}
     columns = engine.inspect([file]).columns
     subject = Subject(table="t", files=[file], columns=columns, sources=sources)
@@ -70,6 +72,13 @@ def judged(engine: Engine, rows: str, folder: Path) -> Judged:
     return Judged({check.name: check for check in checks}, broken, numbers(kept), numbers(file))
 
 
+def _as_its_own(engine: Engine, file: Path) -> Path:
+    """Give rows in a file as the engine writes it."""
+    own = file.with_name(f"own-{file.name}")
+    engine.write(engine.read([file], "parquet", with_ds=False, options={}), own, "2026-11-20")
+    return own
+
+
 def _asked(case: Case) -> Any:
     given = {"constraint": case.given} if isinstance(case.given, str) else dict(case.given)
     return shortforms.expectation({**given, "name": case.name}, "drop" if _is_per_row(case) else "fail", SETTING)
@@ -79,13 +88,16 @@ def _is_per_row(case: Case) -> bool:
     return not isinstance(case.broken, bool)
 
 
-@pytest.fixture(scope="module", params=sorted(ENGINES))
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=MARKS.get(name, [])) for name in sorted(ENGINES)])
 def judge(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Judged]]:
-    engine = open_engine(request.param)
-    yield cache(lambda rows: judged(engine, rows, tmp_path_factory.mktemp("rows")))
-    engine.close()
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "spark":
+            join(request.getfixturevalue("spark_server"), patch)
+        engine = open_engine(request.param)
+        yield cache(lambda rows: judged(engine, rows, tmp_path_factory.mktemp("rows")))
+        engine.close()
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import polars as pl
@@ -14,16 +16,24 @@ from dsflow.engines.contract import Engine
 from dsflow.engines.registry import ENGINES, open_engine
 from dsflow.errors import JobFailed
 from dsflow.model import Column
+from tests.spark_server import MARKS
 
 DS = "2013-01-01"
 ROWS = {"x": [1, 2], "s": ["a", None]}
 
 
-@pytest.fixture(params=sorted(ENGINES))
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, [])) for name in ENGINES])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if request.param == "spark":
+        request.getfixturevalue("spark_session_here")
     opened = open_engine(request.param, threads=1)
     yield opened
     opened.close()
+
+
+def rows_of(table: Any) -> list[tuple[Any, ...]]:
+    """Give the rows of an engine's lazy table."""
+    return [tuple(row) for row in (table.collect() if hasattr(table, "collect") else table.fetchall())]
 
 
 @pytest.fixture
@@ -56,8 +66,8 @@ def test_writes_rows_of_every_kind_the_same(engine: Engine, partition: Path, dat
 
 def test_writes_its_own_relation_and_gives_it_back(engine: Engine, partition: Path) -> None:
     file = partition / "r-part-0.parquet"
-    engine.write(engine.sql("SELECT 1::BIGINT AS x, 'é' AS s"), file, DS)
-    assert engine.read([file], "parquet", with_ds=True, options={}).fetchall() == [(1, "é", DS)]
+    engine.write(engine.sql("SELECT CAST(1 AS BIGINT) AS x, 'é' AS s"), file, DS)
+    assert rows_of(engine.read([file], "parquet", with_ds=True, options={})) == [(1, "é", DS)]
 
 
 def test_no_rows_keep_their_columns(engine: Engine, partition: Path) -> None:
@@ -106,7 +116,7 @@ def test_reads_files(
 ) -> None:
     (partition / name).write_text(text)
     rows = engine.read([partition / name], format, with_ds=False, options=options)
-    assert rows.fetchall() == [(1, "a"), (2, "b")]
+    assert rows_of(rows) == [(1, "a"), (2, "b")]
 
 
 def test_a_ds_is_a_string_for_every_reader(engine: Engine, tmp_path: Path) -> None:
@@ -117,7 +127,28 @@ def test_a_ds_is_a_string_for_every_reader(engine: Engine, tmp_path: Path) -> No
         files.append(folder / "r-part-0.parquet")
         engine.write([{"x": 1}], files[-1], ds)
     rows = engine.read(files, "parquet", with_ds=True, options={})
-    assert sorted(rows.fetchall()) == [(1, "2013-01-01"), (1, "2013-01-02")]
+    assert sorted(rows_of(rows)) == [(1, "2013-01-01"), (1, "2013-01-02")]
+
+
+def test_its_own_rows_with_another_ds_are_refused(engine: Engine, partition: Path) -> None:
+    rows = engine.sql("SELECT 1 AS x, '2013-01-01' AS ds UNION ALL SELECT 2, '2013-01-02'")
+    with pytest.raises(JobFailed, match="ds with the value '2013-01-02', but this run writes ds=2013-01-01"):
+        engine.write(rows, partition / "r-part-0.parquet", DS)
+
+
+def test_its_own_rows_may_name_their_ds(engine: Engine, partition: Path) -> None:
+    file = partition / "r-part-0.parquet"
+    engine.write(engine.sql("SELECT CAST(1 AS BIGINT) AS x, CAST('2013-01-01' AS DATE) AS DS"), file, DS)
+    assert engine.inspect([file]).columns == (Column(name="x", type="BIGINT"),)
+
+
+def test_views_are_found_by_name_and_raw_datasets_in_their_schema(engine: Engine, partition: Path) -> None:
+    file = partition / "r-part-0.parquet"
+    engine.write([{"x": 1}], file, DS)
+    engine.view("t", engine.read([file], "parquet", with_ds=True, options={}))
+    engine.view("raw.t", engine.sql("SELECT 2 AS x"))
+    found = engine.sql("SELECT t.x AS a, raw.x AS b, t.ds FROM t CROSS JOIN raw.t AS raw")
+    assert rows_of(found) == [(1, 2, DS)]
 
 
 def test_a_wrong_query_names_the_line(engine: Engine) -> None:
@@ -129,7 +160,9 @@ def test_a_wrong_query_names_the_line(engine: Engine) -> None:
 
 def test_a_question_is_answered_from_the_files_and_moments_are_in_utc(engine: Engine, partition: Path) -> None:
     file, other = partition / "r-part-0.parquet", partition / "r-part-1.parquet"
-    engine.write(engine.sql("SELECT 1::BIGINT AS x, TIMESTAMPTZ '2013-01-01 01:00:00+02' AS at"), file, DS)
+    # One o'clock two hours east of Greenwich is still the day before there.
+    moment = dt.datetime(2013, 1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=2)))
+    engine.write([{"x": 1, "at": moment}], file, DS)
     engine.write([{"y": 2}], other, DS)
     query = 'SELECT count(*), CAST(max("at") AS DATE) = DATE \'2012-12-31\', (SELECT max("y") FROM "b") FROM "a"'
     assert [tuple(row) for row in engine.ask(query, {"a": [file], "b": [other]})] == [(1, True, 2)]
