@@ -111,7 +111,7 @@ def test_expectations_mean_what_they_mean_for_every_engine(make_workspace: MakeW
             **NUMBERS,
             "jobs/numbers/job_specs.yaml": spec(
                 "sql",
-                "expectations:\n- {name: early, constraint: \"s SIMILAR TO 'a[0-4]'\", action: drop}\n",
+                "expectations:\n- {name: early, constraint: \"regexp_matches(s, '^a[0-4]$')\", action: drop}\n",
                 "numbers",
             ),
         }
