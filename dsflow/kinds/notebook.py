@@ -59,6 +59,7 @@ def load(task: Task, job_folder: Path) -> None:
             importlib.import_module(library)
     if "dsflow" in words:
         importlib.import_module("dsflow.job")
+    if "dsflow" in words or task.engine == "spark":
         registry.prepare(task.engine)
 
 

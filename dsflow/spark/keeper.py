@@ -156,8 +156,10 @@ class Keeper:
             **settings.base_settings(master, self._scratch, cores),
             "spark.connect.grpc.binding.address": "127.0.0.1",
             "spark.connect.grpc.binding.port": "0",
-            # A client that was killed does not come back for its query, which need not be computed to its end.
-            "spark.connect.execute.manager.detachedTimeout": "20s",
+            # A client that was killed does not come back for its query, which need not be computed to its end. Spark
+            # looks whether a client is there when it is to ask for the rest of the answer.
+            "spark.connect.execute.reattachable.senderMaxStreamDuration": "10s",
+            "spark.connect.execute.manager.detachedTimeout": "10s",
             "spark.connect.execute.manager.maintenanceInterval": "5s",
             **given,
         }
