@@ -26,7 +26,7 @@ def test_a_sound_machine_and_workspace_have_nothing_failed(make_workspace: MakeW
     assert screen.exit_code == 0
     findings = by_name(screen)
     assert list(findings) == [
-        *("python", "packages", "kernel", "tools", "clock", "docker"),
+        *("python", "packages", "kernel", "tools", "spark", "clock", "docker"),
         *("workspace", "datastore", "swap", "disk", "file times", "history", "images"),
     ]
     assert {finding.check for finding in findings.values() if finding.state == "fail"} == set()
@@ -117,4 +117,20 @@ def test_a_clock_before_the_installation_is_noticed(monkeypatch: pytest.MonkeyPa
 def test_tools_are_for_information(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "git").symlink_to(str(shutil.which("true")))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert doctor.tools().found == "git, no uv (faster environments), no java (Spark, later)"
+    assert doctor.tools().found == "git, no uv (faster environments)"
+
+
+def test_it_says_which_java_runs_spark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "java" / "bin" / "java"
+    program.parent.mkdir(parents=True)
+    program.symlink_to(str(shutil.which("true")))
+    (tmp_path / "java" / "release").write_text('JAVA_VERSION="21.0.8"\n')
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "java"))
+    found = doctor.spark()
+    assert found.state == "ok"
+    assert f"on Java 21.0.8 (JAVA_HOME: {tmp_path}/java)" in found.found
+    (tmp_path / "java" / "release").write_text('JAVA_VERSION="11.0.2"\n')
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("dsflow.spark.java._packaged", list)
+    found = doctor.spark()
+    assert (found.state, found.found) == ("warn", "Spark needs Java 17 or newer: Java 11.0.2 (JAVA_HOME) is too old")

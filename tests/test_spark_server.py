@@ -171,7 +171,7 @@ def test_without_a_java_that_is_new_enough_there_is_no_server(
     (old / "release").write_text('JAVA_VERSION="1.8.0_402"\n')
     monkeypatch.setenv("JAVA_HOME", str(old))
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("dsflow.spark.java._packaged", list)
     with pytest.raises(EnvironmentMissing, match=r"Java 17 or newer: Java 1.8.0_402 \(JAVA_HOME\) is too old"):
         java.find_java()
 

