@@ -138,7 +138,7 @@ def test_every_library_is_a_declared_requirement() -> None:
     extras = [line for name, lines in required["optional-dependencies"].items() if name != "dev" for line in lines]
     every = [*required["dependencies"], *extras]
     declared = {re.split(r"[^a-z0-9-]", line)[0].replace("-", "_") for line in every}
-    names = {"yaml": "pyyaml", "zmq": "pyzmq", "pydantic_core": "pydantic", "IPython": "ipython", "py4j": "pyspark"}
+    names = {"yaml": "pyyaml", "zmq": "pyzmq", "pydantic_core": "pydantic", "IPython": "ipython"}
     used = {library for path in MODULES for library in imported(path)} - set(sys.stdlib_module_names) - {"dsflow"}
     # Where `dsflow.airflow` is imported, there is Airflow: the environment or the image of the service has it.
     used -= {"airflow"}

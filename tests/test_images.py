@@ -39,7 +39,7 @@ def test_a_workspaces_recipe_hides_the_packages_and_services_are_no_images_of_jo
         }
     )
     found = Surroundings.of(ws).recipes
-    assert set(found) == {"base", "python", "spark", "spark-client", "extra"}
+    assert set(found) == {"base", "python", "extra", "spark", "spark-client"}
     assert found["python"].dockerfile == "FROM mine\n"
     assert found["base"].folder == package_folder("docker") / "base"
     assert found["extra"].parents == ["python"]

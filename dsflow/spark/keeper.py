@@ -105,9 +105,7 @@ class Keeper:
         log = self._scratch / "log4j2.properties"
         write_text(log, settings.log_to_stdout())
         token = secrets.token_urlsafe(32)
-        number = os.open(arguments, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(number, "w", encoding="utf-8") as file:
-            file.write("".join(f"{_quoted(argument)}\n" for argument in self._arguments(java, more, log)))
+        _write_private(arguments, "".join(f"{_quoted(argument)}\n" for argument in self._arguments(java, more, log)))
         keeper = os.getpid()
         process = subprocess.Popen(
             [java.program, f"@{arguments}"],
