@@ -372,6 +372,11 @@ def _ending(code: int, memory: int | None) -> str:
     return f"it ended with exit code {code}"
 
 
+def _write_private(path: Path, text: str) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def _quoted(argument: str) -> str:
     """Give an argument as Java reads it from a file of arguments."""
     return '"' + argument.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
