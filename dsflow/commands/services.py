@@ -111,9 +111,11 @@ def stop(context: Context, name: str) -> None:
 @click.command()
 @click.pass_obj
 def stop_all(context: Context) -> None:
-    """Stop every service of this workspace, and of no other."""
+    """Stop every service of this workspace, and of no other; its Spark servers too."""
+    from dsflow.commands.start_spark import stop_servers
     from dsflow.services import lifecycle
 
+    stop_servers(context)
     _stopped(context, lifecycle.stop_all(context.workspace, context.console.note))
 
 

@@ -23,7 +23,7 @@ def start_spark(context: Context, stop: bool) -> None:
 
     folder = warm_folder(context.workspace.datastore)
     if stop:
-        ended = server.stop(folder) | _stop_containers(context)
+        ended = stop_servers(context)
         if context.json:
             context.console.document({"stopped": ended})
         else:
@@ -35,6 +35,14 @@ def start_spark(context: Context, stop: bool) -> None:
         return
     context.console.line(f"Spark {found.spark} on Java {found.java} listens at {found.url}")
     context.console.line(f"  heap: {show_bytes(found.memory)}, log: {context.workspace.shown(folder / server.LOG)}")
+
+
+def stop_servers(context: Context) -> bool:
+    """End the Spark servers of the workspace; say whether there were any."""
+    from dsflow.spark import server
+    from dsflow.spark.access import warm_folder
+
+    return server.stop(warm_folder(context.workspace.datastore)) | _stop_containers(context)
 
 
 def _stop_containers(context: Context) -> bool:
