@@ -41,7 +41,7 @@ def folder(spark_here: None, tmp_path: Path) -> Iterator[Path]:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    for _ in range(1200):
+    for _ in range(3000):
         if condition():
             return
         time.sleep(0.1)
@@ -139,6 +139,7 @@ def test_new_settings_wait_until_nobody_is_at_work(folder: Path) -> None:
     until(lambda: is_gone(found.pid), "the old one is gone")
 
 
+@pytest.mark.timeout(420)  # the archive is made with what the machine has left over
 def test_it_ends_when_nobody_uses_it_and_leaves_an_archive_for_the_next(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
