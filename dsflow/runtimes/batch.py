@@ -14,14 +14,14 @@ import socket
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from dsflow.containers import engine as containers
 from dsflow.containers.engine import Bind, Container, Wanted
 from dsflow.errors import EnvironmentMissing
 from dsflow.runtimes.contract import Ending
-from dsflow.runtimes.warm import Child, Nursery
+from dsflow.runtimes.warm import Child, Nursery, RunningChild
 
 _SOCKETS = "/run/dsflow"
 _START_SECONDS = 60
@@ -80,26 +80,18 @@ class WarmContainer(Nursery):
             listener.shutdown(socket.SHUT_RDWR)
 
 
-class RunningInKept:
+class RunningInKept(RunningChild):
     """The shim in a container that is kept."""
 
     def __init__(self, kept: Kept, like: Wanted, container: WarmContainer, child: Child) -> None:
+        super().__init__(child)
         self._kept = kept
         self._like = like
         self._container = container
-        self._child = child
-
-    def lines(self) -> Iterator[str]:
-        """Give whole lines as they come."""
-        return self._child.lines()
-
-    def stop(self, *, kill: bool = False) -> None:
-        """Ask the shim to end, which ends the job's code; or kill its whole group."""
-        self._child.signal(signal.SIGKILL if kill else signal.SIGTERM)
 
     def wait(self) -> Ending:
         """Wait for the shim; its container takes the next task, unless something went wrong in it."""
-        ending = self._child.wait()
+        ending = super().wait()
         if ending.exit_code == 0:
             self._kept.give_back(self._like, self._container)
             return ending

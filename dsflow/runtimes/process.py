@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dsflow.model import Task
 from dsflow.runtimes.contract import Ending, Folders, Needs, Place, identity
-from dsflow.runtimes.warm import Child, WarmPython
+from dsflow.runtimes.warm import RunningChild, WarmPython
 
 # A warm process pays from the second task on.
 MANY = 2
@@ -58,25 +58,14 @@ class RunningProcess:
         return Ending(exit_code=128 - code if code < 0 else code)
 
 
-class RunningChild:
+class RunningWarm(RunningChild):
     """The shim as a child of a warm process."""
-
-    def __init__(self, child: Child) -> None:
-        self._child = child
-
-    def lines(self) -> Iterator[str]:
-        """Give whole lines as they come."""
-        return self._child.lines()
-
-    def stop(self, *, kill: bool = False) -> None:
-        """Ask the shim to end, which ends the job's code; or kill the whole group."""
-        self._child.signal(signal.SIGKILL if kill else signal.SIGTERM)
 
     def wait(self) -> Ending:
         """Wait for the shim, and let nothing that it started outlive it."""
-        ending = self._child.wait()
+        ending = super().wait()
         if ending.exit_code > _SIGNALLED:
-            end_leftovers(self._child.run_id)
+            end_leftovers(self.child.run_id)
         return ending
 
 
@@ -124,7 +113,7 @@ class Process:
 
     def start(
         self, task: Task, place: Place, folders: Folders, environment: Mapping[str, str]
-    ) -> RunningProcess | RunningChild:
+    ) -> RunningProcess | RunningWarm:
         """Start the shim; it ends when this process is gone."""
         run_folder = folders.datastore / task.folder
         python = place.python or sys.executable
@@ -139,7 +128,7 @@ class Process:
         whole = {**os.environ, **added, **environment}
         nursery = self._nursery(python)
         if nursery is not None:
-            return RunningChild(nursery.start(run_folder, whole))
+            return RunningWarm(nursery.start(run_folder, whole))
         process = subprocess.Popen(
             [python, "-P", "-m", "dsflow.shim", str(run_folder)],
             cwd=tempfile.gettempdir(),

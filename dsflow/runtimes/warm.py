@@ -131,9 +131,9 @@ class Child:
         if rest:
             yield rest.decode("utf-8", "replace")
 
-    def signal(self, number: int) -> None:
-        """Send it a signal, if it still runs; what kills goes to its whole process group."""
-        self._nursery.signal(self.run_id, number)
+    def stop(self, *, kill: bool = False) -> None:
+        """Ask the shim to end, which ends the job's code; or kill the whole group. Nothing where it has ended."""
+        self._nursery.signal(self.run_id, signal.SIGKILL if kill else signal.SIGTERM)
 
     def wait(self) -> Ending:
         """Wait for the shim to end, and say how it ended."""
@@ -147,6 +147,25 @@ class Child:
             code = report["code"]
             return Ending(exit_code=128 - code if code < 0 else code)
         return Ending(exit_code=128 + signal.SIGKILL, problem=report.get("problem") or self._nursery.ending())
+
+
+class RunningChild:
+    """A run whose shim is a child of a nursery; who waits for it may have more to do than the child."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+
+    def lines(self) -> Iterator[str]:
+        """Give whole lines as they come."""
+        return self.child.lines()
+
+    def stop(self, *, kill: bool = False) -> None:
+        """Ask the shim to end, which ends the job's code; or kill the whole group."""
+        self.child.stop(kill=kill)
+
+    def wait(self) -> Ending:
+        """Wait for the shim, and say how it ended."""
+        return self.child.wait()
 
 
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
