@@ -1,4 +1,4 @@
-"""SQL texts as trees, and trees as texts of another dialect."""
+"""SQL texts as trees, and the types that they name."""
 
 from __future__ import annotations
 
@@ -40,17 +40,6 @@ def parsed(sql: str, dialect: str, where: str, into: type[exp.Expr] | None = Non
     except (RecursionError, MemoryError):
         raise UsageError(f"{where}: nested too deeply for SQL") from None
     return [statement for statement in statements if statement is not None]
-
-
-def translated(query: str, dialect: str) -> str:
-    """Give a query of dsflow's own, which is in the dialect of DuckDB, in another dialect.
-
-    Args:
-        query: One statement.
-        dialect: A dialect such as `spark`.
-    """
-    [tree] = parsed(query, "duckdb", "query")
-    return str(tree.sql(dialect, comments=False))
 
 
 def same_type(one: str, other: str, dialect: str) -> bool:

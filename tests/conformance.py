@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dsflow.sqltrees import parsed
+
 ROWS: Mapping[str, str] = {
     "floats": """
         SELECT * FROM (VALUES (1, 1.5::DOUBLE), (2, -1.5), (3, 0.0), (4, '-0.0'::DOUBLE), (5, 'NaN'::DOUBLE),
@@ -343,3 +345,9 @@ CASES: Sequence[Case] = [
         ({"accepted_values": {"column": 'q"q', "values": [5]}}, []),
     ),
 ]
+
+
+def translated(query: str, dialect: str) -> str:
+    """Give a query of dsflow's own, which is in the dialect of DuckDB, in another dialect."""
+    [tree] = parsed(query, "duckdb", "query")
+    return str(tree.sql(dialect, comments=False))

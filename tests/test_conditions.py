@@ -6,7 +6,7 @@ import pytest
 
 from dsflow.conditions import check_columns, condition_of
 from dsflow.errors import UsageError
-from dsflow.sqltrees import translated
+from tests.conformance import translated
 
 NAMES = {"dim": "dsflow_table_0", "t@previous": "dsflow_table_1"}
 

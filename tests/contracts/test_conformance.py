@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet
 import pytest
 
 from dsflow import quality, shortforms
 from dsflow.engines.contract import Engine
 from dsflow.engines.registry import ENGINES, open_engine
+from dsflow.engines.spark import Spark
 from dsflow.model import Check, Input
 from dsflow.quality import Subject
 from dsflow.shortforms import Setting
-from tests.conformance import CASES, END, OTHERS, ROWS, Case
+from tests.conformance import CASES, END, OTHERS, ROWS, Case, translated
 from tests.spark_server import MARKS, join
 
 SETTING = Setting(
@@ -88,14 +90,36 @@ def _is_per_row(case: Case) -> bool:
     return not isinstance(case.broken, bool)
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=MARKS.get(name, [])) for name in sorted(ENGINES)])
+class SparksOwn(Spark):
+    """Spark where it answers the questions itself, in its own words, instead of leaving them to DuckDB."""
+
+    def ask(self, query: str, tables: Mapping[str, Sequence[Path]], *, calls: bool = True) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in self._asked(query, tables).collect()]
+
+    def extract(self, query: str, tables: Mapping[str, Sequence[Path]], path: Path) -> None:
+        pyarrow.parquet.write_table(self._asked(query, tables).toArrow(), path)
+
+    def _asked(self, query: str, tables: Mapping[str, Sequence[Path]]) -> Any:
+        for name, files in tables.items():
+            self.session.read.parquet(*map(str, files)).createOrReplaceTempView(name)
+        return self.session.sql(translated(query, "spark"))
+
+
+OPENED: dict[str, Callable[[], Engine]] = {
+    **{name: partial(open_engine, name) for name in sorted(ENGINES)},
+    "spark's own": SparksOwn,
+}
+KINDS = [pytest.param(name, marks=MARKS["spark"] if "spark" in name else []) for name in OPENED]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def judge(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Judged]]:
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == "spark":
+        if "spark" in request.param:
             join(request.getfixturevalue("spark_server"), patch)
-        engine = open_engine(request.param)
+        engine = OPENED[request.param]()
         yield cache(lambda rows: judged(engine, rows, tmp_path_factory.mktemp("rows")))
         engine.close()
 
