@@ -67,7 +67,15 @@ class Condition:
         Args:
             names: What to write for each of its tables.
         """
-        return _written(self.tree, names)
+        key = tuple(names.items())
+        if key not in self._texts:
+            self._texts[key] = _written(self.tree, names)
+        return self._texts[key]
+
+    @functools.cached_property
+    def _texts(self) -> dict[tuple[tuple[str, str], ...], str]:
+        """What `sql` has made: a worker asks for the same again for every date."""
+        return {}
 
     def amounts(self, names: Mapping[str, str]) -> dict[str, str]:
         """Give the aggregates and counts in a condition about the partition: what they are called, and their SQL."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import secrets
 import shutil
@@ -48,7 +49,9 @@ def write_text(path: Path, text: str, *, last: bool = True) -> None:
 
 def make_folder(path: Path) -> None:
     """Make a folder with its parents; those that were missing are on the disk afterwards."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    missing = list(itertools.takewhile(lambda folder: not folder.is_dir(), (path, *path.parents)))
+    if not missing:
+        return
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
         fsync_folder(folder.parent)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from dsflow import conditions, quality
-from dsflow.engines.contract import Engine, Preview
+from dsflow.engines.contract import Engine
 from dsflow.engines.registry import open_engine, prepare
 from dsflow.errors import JobFailed
 from dsflow.inputs import partitions_of, used
@@ -32,7 +32,7 @@ from dsflow.shortforms import PREVIOUS
 from dsflow.store.datastore import Datastore, Partition
 from dsflow.store.publishing import Staging, content_hash, describe
 
-_PREVIEW_ROWS = 20
+_FIRST_ROWS = 20
 # What Spark and its friends leave beside their data.
 _MARKERS = ("_SUCCESS", "_committed_", "_started_", ".crc", "._SUCCESS")
 
@@ -54,16 +54,18 @@ class Examined:
         files: Its files.
         columns: Its columns.
         checks: The verdicts on its expectations.
-        preview: Its first rows.
+        first: Its first rows as text.
         inputs: The partitions in which expectations looked up values.
+        previous: What the partition is compared with: the one before it, or itself as it is now.
         aside: The partition of its quarantine, where one is published with it.
     """
 
     files: tuple[File, ...]
     columns: tuple[Column, ...]
     checks: tuple[Check, ...]
-    preview: Preview
+    first: tuple[tuple[str, ...], ...]
     inputs: tuple[InputUsed, ...] = ()
+    previous: Manifest | None = None
     aside: Manifest | None = None
 
 
@@ -83,7 +85,7 @@ def examine(task: Task, staging: Staging, datastore: Datastore, engine: Engine) 
     assert task.output is not None
     folder = staging.folder
     files = _table_files(folder, task.run_id, task.output.name)
-    inspection = engine.inspect(files)
+    inspection = engine.inspect(files, _FIRST_ROWS)
     sources, inputs = _sources(task.expectations, datastore)
     previous = _previous(datastore, task.output)
     subject = Subject(
@@ -91,7 +93,7 @@ def examine(task: Task, staging: Staging, datastore: Datastore, engine: Engine) 
         files=files,
         columns=inspection.columns,
         sources=sources,
-        previous=previous.manifest.columns if previous and previous.manifest else None,
+        previous=previous.columns if previous else None,
         engine=task.engine,
     )
     checks = quality.judge(engine, subject, task.expectations) if task.expectations else ()
@@ -99,7 +101,7 @@ def examine(task: Task, staging: Staging, datastore: Datastore, engine: Engine) 
     if any(check.verdict == "dropped" for check in checks):
         quality.refuse([check for check in checks if check.per == "row"])
         files, aside = _set_aside(task, staging, engine, subject, checks)
-        inspection = engine.inspect(files)
+        inspection = engine.inspect(files, _FIRST_ROWS)
         left = dataclasses.replace(subject, files=files)
         checks = quality.judge_rest(engine, left, task.expectations, checks)
     elif datastore.target("table", task.output.name + QUARANTINE, task.output.ds).is_dir():
@@ -111,8 +113,9 @@ def examine(task: Task, staging: Staging, datastore: Datastore, engine: Engine) 
         files=tuple(dataclasses.replace(file, rows=counted[file.name]) for file in describe(folder)),
         columns=inspection.columns,
         checks=checks,
-        preview=engine.preview(files, _PREVIEW_ROWS),
+        first=inspection.first,
         inputs=inputs,
+        previous=previous,
         aside=aside,
     )
 
@@ -174,10 +177,10 @@ def _sources(
 
 def publish(
     task: Task, staging: Staging, datastore: Datastore, inputs: Sequence[InputUsed], examined: Examined | None = None
-) -> tuple[Published, Preview | None, tuple[Check, ...]]:
+) -> tuple[Published, Examined | None]:
     """Check what a job staged, unless that is done, and swap it into place.
 
-    Gives the published partition and, for a table, its first rows and the verdicts with their examples.
+    Gives the published partition and, for a table, what was found in it before.
 
     Raises:
         JobFailed: nothing was staged, or files that do not belong into a table.
@@ -191,7 +194,7 @@ def publish(
         if not manifest.files:
             raise JobFailed(f"the job wrote no file for raw/{output.name}", "Write into the folder given as sink.")
         staging.publish(manifest)
-        return Published(manifest=manifest), None, ()
+        return Published(manifest=manifest), None
     if examined is None:
         engine = open_engine(task.engine, threads=task.limits.cpus, memory=task.limits.memory)
         try:
@@ -202,9 +205,8 @@ def publish(
     # A manifest outlives the rows; examples of them would stay in it.
     checks = tuple(dataclasses.replace(check, examples=()) for check in examined.checks)
     manifest = dataclasses.replace(manifest, columns=examined.columns, checks=checks)
-    previous = _previous(datastore, output)
     staging.publish(manifest, examined.aside)
-    old = previous.manifest if previous else None
+    old = examined.previous
     changes = schema_changes(old.columns, manifest.columns) if old else ()
     published = Published(
         manifest=manifest,
@@ -212,7 +214,7 @@ def publish(
         previous_ds=old.ds if old else None,
         quarantined=(examined.aside.rows or 0) if examined.aside else 0,
     )
-    return published, examined.preview, examined.checks
+    return published, examined
 
 
 def review(
@@ -233,7 +235,7 @@ def review(
     sources, _ = _sources(expectations, datastore)
     manifest = partition.manifest
     previous = _previous(datastore, Output(store="table", name=partition.name, ds=partition.ds))
-    before = previous.manifest if previous and previous.ds < partition.ds else None
+    before = previous if previous and previous.ds < partition.ds else None
     subject = Subject(
         table=partition.name,
         files=partition.files,
@@ -286,9 +288,11 @@ def _manifest(task: Task, output: Output, files: tuple[File, ...], inputs: Seque
     )
 
 
-def _previous(datastore: Datastore, output: Output) -> Partition | None:
-    """Give the partition before the output's, or the output's own as it is now where it is the first."""
-    return datastore.before("table", output.name, output.ds) or datastore.partition("table", output.name, output.ds)
+def _previous(datastore: Datastore, output: Output) -> Manifest | None:
+    """Give the manifest of the partition before the output's, or of its own as it is now where it is the first."""
+    before = datastore.before("table", output.name, output.ds)
+    found = before or datastore.partition("table", output.name, output.ds)
+    return found.manifest if found else None
 
 
 def schema_changes(old: Sequence[Column], new: Sequence[Column]) -> tuple[str, ...]:

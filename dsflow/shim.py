@@ -218,12 +218,13 @@ def _publish(site: Site, staging: Staging | None, record: _Record, log: _Log) ->
     from dsflow import page
 
     task = dataclasses.replace(site.task, expectations=site.expectations())
-    published, preview, record.checks = outputs.publish(task, staging, site.store, record.inputs, record.examined)
+    published, examined = outputs.publish(task, staging, site.store, record.inputs, record.examined)
     record.outputs.append(published)
     record.inputs += [entry for entry in published.manifest.inputs if entry not in record.inputs]
-    if preview is not None:
-        record.body = page.preview_table(preview.columns, preview.rows)
     manifest = published.manifest
+    if examined is not None:
+        record.checks = examined.checks
+        record.body = page.preview_table([column.name for column in examined.columns], examined.first)
     rows = "" if manifest.rows is None else f"{show_count(manifest.rows, 'row')}, "
     log.say(f"published {manifest.store} {manifest.name} ds={manifest.ds}: {rows}{show_bytes(manifest.bytes)}")
     if published.quarantined:

@@ -116,6 +116,7 @@ class Site:
             run_folder=self.run_folder,
             data=self.data,
             staging=staging,
+            partitions=self._partitions,
             source_paths=paths,
             environment=self._environment(staging, paths),
             mask=log.mask,

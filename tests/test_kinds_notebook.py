@@ -91,6 +91,7 @@ class Bench:
             run_folder=self.run,
             data=self.root,
             staging=None,
+            partitions={},
             source_paths={},
             environment={"PATH": os.environ["PATH"], "HOME": str(self.root), **self.environment},
             mask=Masker(self.secrets),

@@ -45,7 +45,7 @@ def test_moments_of_other_engines_are_read_and_written_as_everybody_understands(
         Column(name="b", type="TIMESTAMP WITH TIME ZONE"),
         Column(name="c", type="TIMESTAMP WITH TIME ZONE"),
     )
-    assert engine.preview([made], 1).rows[0][:2] == ("2013-01-01 12:34:56.123456", "2013-01-01 12:34:56.123456+00:00")
+    assert engine.inspect([made], 1).first[0][:2] == ("2013-01-01 12:34:56.123456", "2013-01-01 12:34:56.123456+00:00")
 
 
 def test_records_of_several_lines_and_packed_files_are_read_too(engine: Spark, tmp_path: Path) -> None:

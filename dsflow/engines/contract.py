@@ -16,18 +16,11 @@ from dsflow.model import Column
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What Parquet files hold: rows of each file in the order given, and their common columns."""
+    """What Parquet files hold: rows of each file in the order given, their common columns, and first rows as text."""
 
     rows: tuple[int, ...]
     columns: tuple[Column, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preview:
-    """The first rows of some files as text, for a person."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    first: tuple[tuple[str, ...], ...] = ()
 
 
 class Engine(Protocol):
@@ -70,8 +63,12 @@ class Engine(Protocol):
             JobFailed: the data is of no known type, its `ds` is another, or computing it failed.
         """
 
-    def inspect(self, files: Sequence[Path]) -> Inspection:
+    def inspect(self, files: Sequence[Path], first: int = 0) -> Inspection:
         """Count and describe Parquet files.
+
+        Args:
+            files: The files.
+            first: How many of the first rows to give, at most.
 
         Raises:
             JobFailed: a file is no Parquet, or the files differ in their columns.
@@ -99,9 +96,6 @@ class Engine(Protocol):
 
     def interrupt(self) -> None:
         """Have the statement that another thread executes in this session fail soon; nothing where there is none."""
-
-    def preview(self, files: Sequence[Path], limit: int) -> Preview:
-        """Give the first rows of Parquet files as text."""
 
     def close(self) -> None:
         """End the session."""

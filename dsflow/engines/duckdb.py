@@ -12,9 +12,9 @@ from typing import Any
 
 import duckdb
 
-from dsflow.engines.contract import Inspection, Preview
-from dsflow.engines.literals import files_list, identifier, literal, parquet
-from dsflow.engines.locked import locked, view
+from dsflow.engines.contract import Inspection
+from dsflow.engines.literals import files_list, identifier, literal, parquet, with_tables
+from dsflow.engines.locked import locked
 from dsflow.errors import DsflowError, EnvironmentMissing, Interrupted, JobFailed, OutOfMemory
 from dsflow.model import Column
 
@@ -22,6 +22,8 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_e
 # A database for forks, the process that made it, and whether a session on it is open in this one.
 _prepared: tuple[int, duckdb.DuckDBPyConnection] | None = None
 _lent = False
+# What is set in the copy of that database that this process has.
+_settings: dict[str, Any] = {}
 
 _READERS = {"parquet": "read_parquet", "csv": "read_csv", "json": "read_json", "text": "read_text"}
 
@@ -130,28 +132,34 @@ class DuckDB:
                 "Give a DuckDB relation, a pandas or polars DataFrame, an Arrow table or a list of dicts.",
             ) from error
 
-    def inspect(self, files: Sequence[Path]) -> Inspection:
-        """Count and describe Parquet files."""
+    def inspect(self, files: Sequence[Path], first: int = 0) -> Inspection:
+        """Count and describe Parquet files, and show some rows."""
         if not files:
             return Inspection(rows=(), columns=())
         schemas = []
         rows = []
+        shown: list[tuple[Any, ...]] = []
         for file in files:
             with _explained(f"reading {file.name}"):
                 relation = self.connection.sql(f"SELECT * FROM {parquet([file])}")
                 counted = self.connection.execute(f"SELECT num_rows FROM parquet_file_metadata({files_list([file])})")
                 rows.append(int(counted.fetchall()[0][0]))
+                if len(shown) < first:
+                    shown += relation.limit(first - len(shown)).fetchall()
             columns = zip(relation.columns, relation.types, strict=True)
             schemas.append(tuple(Column(name=name, type=str(type_)) for name, type_ in columns))
             if schemas[-1] != schemas[0]:
                 raise JobFailed(
                     f"{file.name} has other columns than {files[0].name}", "All files of a partition agree."
                 )
-        return Inspection(rows=tuple(rows), columns=schemas[0])
+        texts = tuple(tuple("NULL" if value is None else str(value) for value in row) for row in shown)
+        return Inspection(rows=tuple(rows), columns=schemas[0], first=texts)
 
     def ask(self, query: str, tables: Mapping[str, Sequence[Path]], *, calls: bool = True) -> list[tuple[Any, ...]]:
         """Run a SELECT over Parquet files, locked up where it calls functions, and give its rows."""
-        with self._locked(tables) if calls else self._beside(tables) as connection, _explained("checking the rows"):
+        if not calls:
+            query, tables = with_tables(query, tables), {}
+        with self._locked(tables) if calls else self._beside() as connection, _explained("checking the rows"):
             return connection.execute(query).fetchall()
 
     def extract(self, query: str, tables: Mapping[str, Sequence[Path]], path: Path) -> None:
@@ -160,10 +168,10 @@ class DuckDB:
             connection.sql(query).write_parquet(str(path), compression="zstd")
 
     @contextmanager
-    def _beside(self, tables: Mapping[str, Sequence[Path]]) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _beside(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Give a session of its own on the same database: much faster than another database."""
         with self.connection.cursor() as connection:
-            view(connection, tables)
+            connection.execute("SET TimeZone = 'UTC'")
             self._asked = connection
             try:
                 yield connection
@@ -178,13 +186,6 @@ class DuckDB:
                 yield connection
             finally:
                 self._asked = None
-
-    def preview(self, files: Sequence[Path], limit: int) -> Preview:
-        """Give the first rows as text."""
-        result = self.connection.execute(f"SELECT * FROM {parquet(files)} LIMIT {int(limit)}")
-        columns = tuple(column[0] for column in result.description or ())
-        texts = tuple(tuple("NULL" if value is None else str(value) for value in row) for row in result.fetchall())
-        return Preview(columns=columns, rows=texts)
 
     def interrupt(self) -> None:
         """End the statement that another thread executes."""
@@ -250,8 +251,7 @@ def _rehearse(session: DuckDB) -> None:
         session.write(session.sql("SELECT 1 AS x"), files[0], "")
         session.view("t", session.read(files, "parquet", with_ds=True, options={}))
         session.sql("SELECT x, count(*) AS n FROM t GROUP BY x").fetchall()
-        session.inspect(files)
-        session.preview(files, 1)
+        session.inspect(files, 1)
         session.connection.execute("DROP VIEW t")
     session.close()
 
@@ -263,9 +263,11 @@ def _inherited(config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection | None:
         return None
     # A session is made anew, or its random numbers would be those of every other fork.
     connection, _lent = _prepared[1].cursor(), True
-    connection.execute("RESET threads")
-    for name, value in config.items():
-        connection.execute(f"SET {name} = {literal(value)}")
+    for name, value in {"threads": None, "memory_limit": None, **config}.items():
+        # They are the database's: the next session of this process, most often with the same, finds them.
+        if name not in _settings or _settings[name] != value:
+            connection.execute(f"RESET {name}" if value is None else f"SET {name} = {literal(value)}")
+            _settings[name] = value
     return connection
 
 

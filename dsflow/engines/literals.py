@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +39,10 @@ def files_list(files: Sequence[Path | str]) -> str:
 def parquet(files: Sequence[Path]) -> str:
     """Give what reads Parquet files, without columns from their folders."""
     return f"read_parquet({files_list(files)}, hive_partitioning = false)"
+
+
+def with_tables(query: str, tables: Mapping[str, Sequence[Path]]) -> str:
+    """Give a SELECT that finds Parquet files under names, without a view for each, which would be read twice."""
+    rows = {name: f"SELECT * FROM {parquet(files)}" for name, files in tables.items()}
+    named = ", ".join(f"{identifier(name)} AS NOT MATERIALIZED ({select})" for name, select in rows.items())
+    return f"WITH {named} {query}"

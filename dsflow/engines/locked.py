@@ -40,16 +40,11 @@ def locked(
         # A name with brackets is looked up as a pattern first.
         allowed = dict.fromkeys(text for path in paths for text in (str(path), exact(path)))
         connection.execute(f"SET allowed_paths = {literal([*allowed])}")
-        view(connection, tables)
+        connection.execute("SET TimeZone = 'UTC'")
+        for name, files in tables.items():
+            connection.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT * FROM {parquet(files)}")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         yield connection
     finally:
         connection.close()
-
-
-def view(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, Sequence[Path]]) -> None:
-    """Let a new session see files under names that no other session sees, and moments in UTC."""
-    connection.execute("SET TimeZone = 'UTC'")
-    for name, files in tables.items():
-        connection.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT * FROM {parquet(files)}")

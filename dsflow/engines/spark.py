@@ -18,7 +18,7 @@ from typing import Any
 
 from dsflow.durable import remove_tree
 from dsflow.engines import duckdb
-from dsflow.engines.contract import Inspection, Preview
+from dsflow.engines.contract import Inspection
 from dsflow.engines.literals import identifier
 from dsflow.errors import DsflowError, EnvironmentMissing, Interrupted, JobFailed, UsageError
 from dsflow.queries import quoted_raw, sources_of
@@ -141,9 +141,9 @@ class Spark:
                 raise JobFailed("the data to write has no columns")
             _write(data, path)
 
-    def inspect(self, files: Sequence[Path]) -> Inspection:
-        """Count and describe Parquet files."""
-        return self.here.inspect(files)
+    def inspect(self, files: Sequence[Path], first: int = 0) -> Inspection:
+        """Count and describe Parquet files, and show some rows."""
+        return self.here.inspect(files, first)
 
     def ask(self, query: str, tables: Mapping[str, Sequence[Path]], *, calls: bool = True) -> list[tuple[Any, ...]]:
         """Run a SELECT over Parquet files: one condition means the same whatever computed the rows."""
@@ -152,10 +152,6 @@ class Spark:
     def extract(self, query: str, tables: Mapping[str, Sequence[Path]], path: Path) -> None:
         """Write the rows of a SELECT over Parquet files into another one."""
         self.here.extract(query, tables, path)
-
-    def preview(self, files: Sequence[Path], limit: int) -> Preview:
-        """Give the first rows as text."""
-        return self.here.preview(files, limit)
 
     def interrupt(self) -> None:
         """End what the session computes, and what is computed here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from dsflow.engines.contract import Engine
 from dsflow.masking import Masker
 from dsflow.model import Task
+from dsflow.store.datastore import Partition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class Work:
         run_folder: Where the run's documents go.
         data: The datastore as seen from here (`/data` in a container).
         staging: The folder that becomes the output partition, or None for a job without output.
+        partitions: For each input the partitions it stands for, oldest first; none for a path.
         source_paths: For each input the folder, file or URL it stands for.
         environment: The whole environment for the user's code.
         mask: Blanks secrets out of text.
@@ -41,6 +43,7 @@ class Work:
     run_folder: Path
     data: Path
     staging: Path | None
+    partitions: Mapping[str, Sequence[Partition]]
     source_paths: Mapping[str, str]
     environment: Mapping[str, str]
     mask: Masker

@@ -14,10 +14,9 @@ from dsflow import highlighting
 from dsflow.engines import registry
 from dsflow.engines.contract import Engine
 from dsflow.errors import DsflowError
-from dsflow.inputs import partitions_of, rows_of
+from dsflow.inputs import rows_of
 from dsflow.kinds.contract import Work
 from dsflow.model import Task
-from dsflow.store.datastore import Datastore
 
 _GRACE_SECONDS = 5
 
@@ -72,11 +71,9 @@ def body(work: Work) -> str:
 def _query(work: Work, engine: Engine) -> None:
     task = work.task
     try:
-        datastore = Datastore(work.data)
         for source in task.inputs:
-            engine.view(
-                source.name, rows_of(source, partitions_of(source, datastore), engine, work.data, work.run_folder)
-            )
+            rows = rows_of(source, work.partitions[source.name], engine, work.data, work.run_folder)
+            engine.view(source.name, rows)
         result = engine.sql(task.code or "")
         if work.staging is None:
             return

@@ -16,6 +16,7 @@ Tables and raw datasets are kept apart everywhere, because they may share a name
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Literal
 
@@ -77,13 +78,17 @@ class Layout:
         """Give the lock file of a partition."""
         return self.own / "locks" / self._inside(store, name, ds)
 
+    @functools.cached_property
+    def _real_root(self) -> Path:
+        return self.root.resolve()
+
     def check_inside(self, path: Path) -> None:
         """Refuse a path that leaves the datastore over a symbolic link.
 
         Raises:
             UsageError: it does.
         """
-        if not path.resolve().is_relative_to(self.root.resolve()):
+        if not path.resolve().is_relative_to(self._real_root):
             raise UsageError(
                 f"{path} is reached over a link that leaves the datastore {self.root}",
                 "Put a real folder there; a partition can only be replaced within one file system.",
