@@ -274,6 +274,6 @@ def _bug(console: Console, command: str, error: Exception) -> Bug:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Entry point: run the command line and exit."""
-    # Importing makes objects that stay, and looking through them for garbage again and again costs a tenth of a command.
+    # What is imported stays; to look through it for garbage again and again is a tenth of a short command.
     gc.set_threshold(100_000, 20, 20)
     sys.exit(run(args))

@@ -110,15 +110,29 @@ def fork_kernel(
         The process, and the reading end of a pipe that brings one byte when the kernel listens.
     """
     ready, report = os.pipe()
-    pid = forking.fork(lambda: _be_kernel(report, connection_file, cwd, environment, output, heartbeat))
+    pid = forking.fork(lambda: be_kernel(report, connection_file, cwd, environment, output, heartbeat))
     os.close(report)
     return Forked(pid), ready
 
 
-def _be_kernel(
-    report: int, connection_file: Path, cwd: Path, environment: Mapping[str, str], output: int, heartbeat: bool
+def be_kernel(
+    report: int,
+    connection_file: Path,
+    cwd: Path,
+    environment: Mapping[str, str],
+    output: int,
+    heartbeat: bool = False,
 ) -> None:
-    """Be a kernel until the end of this process."""
+    """Be a kernel until the end of this process, which is a fork; what it takes is as for `fork_kernel`.
+
+    Args:
+        report: An open file that gets one byte when the kernel listens.
+        connection_file: Says where to listen.
+        cwd: The working directory.
+        environment: The whole environment.
+        output: Gets what is printed outside of cells.
+        heartbeat: Answer a client that asks whether the kernel is there.
+    """
     status = 1
     try:
         forking.forget_state()

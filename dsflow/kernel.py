@@ -30,9 +30,10 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_core.utils import ensure_async, run_sync
 
-from dsflow import forking
+from dsflow import forking, lending
 from dsflow.errors import EnvironmentMissing, KernelDied
 from dsflow.forked_kernel import fork_kernel
+from dsflow.lending import borrow_kernel
 
 PYTHON = "python3"
 _START_SECONDS = 60.0
@@ -186,10 +187,11 @@ class Kernel:
     def _ended_within(self, seconds: float) -> bool:
         deadline, pause = time.monotonic() + seconds, 0.0005
         if self._running() and sys.platform == "linux":
-            # Readable when the process has ended; it is not reaped yet, so the number is still its own.
-            number = os.pidfd_open(self.pid)
-            select.select([number], [], [], seconds)
-            os.close(number)
+            # Readable when the process has ended. One that is reaped already says so itself in a moment.
+            with contextlib.suppress(ProcessLookupError):
+                number = os.pidfd_open(self.pid)
+                select.select([number], [], [], seconds)
+                os.close(number)
         while self._running():
             if time.monotonic() > deadline:
                 return False
@@ -240,11 +242,12 @@ def _private_folder() -> Path:
 
 def _launch(manager: AsyncKernelManager, cwd: Path, environment: Mapping[str, str], log: Path) -> int | None:
     """Start the process; give the pipe on which a forked kernel reports that it is ready."""
-    if manager.kernel_name == PYTHON and fork_is_safe():
+    if manager.kernel_name == PYTHON and (lending.lender is not None or fork_is_safe()):
         manager._kernel_spec = KernelSpec(display_name="Python 3", language="python")
         manager.write_connection_file()
         with log.open("ab") as output:
-            process, ready = fork_kernel(Path(manager.connection_file), cwd, environment, output.fileno())
+            start = fork_kernel if lending.lender is None else borrow_kernel
+            process, ready = start(Path(manager.connection_file), cwd, environment, output.fileno())
         provisioner = LocalProvisioner(kernel_id="forked", kernel_spec=manager.kernel_spec, parent=manager)
         provisioner.process, provisioner.pid, provisioner.pgid = cast(Any, process), process.pid, process.pid
         provisioner.connection_info = manager.get_connection_info()

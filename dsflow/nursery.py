@@ -7,9 +7,10 @@ The host sends a message for every task, with three open files: what the task re
 of a pipe that brings its exit code. A child becomes the shim (`dsflow.shim`) of that one task. Nothing of a task ever
 runs in the nursery itself, so that every task finds it as the first one did.
 
-A child whose task can have left nothing behind (its kind knows: a query that only reads) does not end with it, but
-takes the next task of the same job. When the host is gone the tasks notice it themselves and end, and the nursery
-after them. When the nursery is gone the system kills its children.
+A child whose task can have left nothing behind (its kind knows: a query that only reads, a notebook, whose code runs in
+a kernel) does not end with it, but takes the next task of the same job. Kernels are forked here too, for those who ask.
+When the host is gone the tasks notice it themselves and end, and the nursery after them. When the nursery is gone the
+system kills its children.
 """
 
 from __future__ import annotations
@@ -28,32 +29,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dsflow import forking, model, shim
+from dsflow import forking, lending, model, shim
 from dsflow.durable import remove_tree
 from dsflow.lean import lean
+from dsflow.messages import receive, send
 from dsflow.model import Task
 
-# A message begins with its length in this many bytes.
-HEADER = 4
 # Arrow's second allocator starts a thread when it is loaded, and a process with threads does not fork.
 _QUIET = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
 
 @dataclass
 class _Child:
-    """A process for tasks of one job, and the task it is at.
+    """A process for tasks of one job and the task it is at, or a kernel for such a process.
 
     Attributes:
-        job: Whose tasks it takes.
+        job: Whose tasks it takes; empty for a kernel.
         run_id: The run it is at; empty while it waits for the next one.
-        report: Where the exit code of that run is to be written.
-        channel: Brings it its next tasks, and us their exit codes; None for a child that ends with its task.
+        report: Where the exit code of that run, or of the kernel, is to be written; -1 for nowhere.
+        channel: Brings it its next tasks, and us what it asks and their exit codes; None for a child that ends with its
+            task.
+        borrower: The process that a kernel was made for.
     """
 
-    job: str
-    run_id: str
-    report: int
+    job: str = ""
+    run_id: str = ""
+    report: int = -1
     channel: socket.socket | None = None
+    borrower: int = 0
 
 
 class Nursery:
@@ -122,7 +125,7 @@ class Nursery:
 
     def _waiting(self, task: Task | None) -> _Child | None:
         """Give a child that waits for a task of this job."""
-        if task is None or not shim.leaves_nothing(task):
+        if task is None or not self._stays(task):
             return None
         free = (child for child in self._children.values() if child.channel and not child.run_id)
         return next((child for child in free if child.job == task.job), None)
@@ -132,12 +135,12 @@ class Nursery:
     ) -> _Child:
         if task is None:
             pid = _start_cold(run_folder, environment, streams)
-            return self._children.setdefault(pid, _Child("", "", -1))
+            return self._children.setdefault(pid, _Child())
         _load(task, Path(environment["DSFLOW_JOBS"]))
-        child = _Child(task.job, "", -1)
+        child = _Child(task.job)
         if not _may_fork():
             pid = _start_cold(run_folder, environment, streams)
-        elif shim.leaves_nothing(task):
+        elif self._stays(task):
             child.channel, theirs = socket.socketpair()
             with theirs:
                 pid = forking.fork(lambda: _become_worker(task, run_folder, environment, streams, theirs))
@@ -147,21 +150,50 @@ class Nursery:
         self._children[pid] = child
         return child
 
+    def _stays(self, task: Task) -> bool:
+        """Say whether a child takes another task after this one; where we tidy up after each, it must have no need."""
+        return shim.traces(task) in (("none",) if self._alone else ("none", "outside"))
+
     def _hear(self, number: int) -> None:
-        """Hear from a child that its task has ended, or that it is about to end itself."""
-        child = next(one for one in self._children.values() if one.channel and one.channel.fileno() == number)
+        """Hear from a child that it wants a kernel, that its task has ended, or that it is about to end itself."""
+        pid, child = next(
+            (pid, one) for pid, one in self._children.items() if one.channel and one.channel.fileno() == number
+        )
         assert child.channel is not None
         try:
-            code = child.channel.recv(1)
-        except ConnectionResetError:
-            code = b""
-        if code:
-            _report(child, code[0])
+            received = receive(child.channel, 3)
+        except (ConnectionResetError, EOFError):
+            received = None
+        if received is not None and "kernel" in received[0]:
+            self._lend(pid, child.channel, *received)
+            return
+        code = received[0]["code"] if received else None
+        if code is not None:
+            _report(child, code)
         # One whose task failed ends itself: the next task is not for it.
-        if code != b"\0":
+        if code != 0:
             self._awaited.unregister(child.channel)
             child.channel.close()
             child.channel = None
+
+    def _lend(self, borrower: int, channel: socket.socket, asked: Mapping[str, Any], files: Sequence[int]) -> None:
+        """Fork a kernel for a child, and tell it which process that is."""
+        from dsflow.forked_kernel import be_kernel
+
+        report, output, ended = files
+        place = Path(asked["kernel"]), Path(asked["cwd"]), asked["environment"]
+        try:
+            pid = forking.fork(lambda: be_kernel(report, *place, output))
+            self._children[pid] = _Child(report=ended, borrower=borrower)
+            answer: dict[str, Any] = {"pid": pid}
+        except OSError as error:
+            os.close(ended)
+            answer = {"problem": f"no process can be started: {error.strerror}"}
+        os.close(report)
+        os.close(output)
+        # Who asked may be gone meanwhile; then the kernel ends when that is noticed.
+        with contextlib.suppress(OSError):
+            send(channel, answer)
 
     def _signal(self, run_id: str, number: int) -> None:
         """Send a signal to a task; what kills, to its whole process group."""
@@ -176,14 +208,23 @@ class Nursery:
             if pid == 0:
                 return
             child = self._gone(pid)
-            if self._alone:
+            self._recall(pid)
+            if self._alone and not child.borrower:
                 _tidy()
                 # Those that waited for another task are dead too.
                 for other in list(self._children):
                     os.waitpid(other, 0)
                     self._gone(other)
-            if child.run_id:
+            if child.report >= 0:
                 _report(child, os.waitstatus_to_exitcode(status))
+
+    def _recall(self, borrower: int) -> None:
+        """Kill the kernels that were made for a process that is gone, with what they have started."""
+        for pid, child in self._children.items():
+            if child.borrower == borrower:
+                # It is not reaped yet, so the number is still its own.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
 
     def _gone(self, pid: int) -> _Child:
         child = self._children.pop(pid)
@@ -191,27 +232,6 @@ class Nursery:
             self._awaited.unregister(child.channel)
             child.channel.close()
         return child
-
-
-def receive(channel: socket.socket, most: int) -> tuple[dict[str, Any], list[int]] | None:
-    """Wait for a message, and give it with at most so many open files; None when there will be no other."""
-    header, files, _, _ = socket.recv_fds(channel, HEADER, most)
-    if not header:
-        return None
-    header += _exactly(channel, HEADER - len(header))
-    return json.loads(_exactly(channel, int.from_bytes(header, "big"))), files
-
-
-def send(channel: socket.socket, message: Mapping[str, Any], files: Sequence[int]) -> None:
-    """Send a message with some open files.
-
-    Raises:
-        OSError: there is nobody at the other end.
-    """
-    body = json.dumps(message).encode()
-    # The files go with the first byte; how much of a long message goes with it is up to the system.
-    socket.send_fds(channel, [len(body).to_bytes(HEADER, "big")], files)
-    channel.sendall(body)
 
 
 def main() -> NoReturn:
@@ -231,16 +251,6 @@ def _tidy() -> None:
         os.kill(-1, signal.SIGKILL)
     for path in Path(tempfile.gettempdir()).iterdir():
         remove_tree(path)
-
-
-def _exactly(channel: socket.socket, size: int) -> bytes:
-    parts = bytearray()
-    while len(parts) < size:
-        part = channel.recv(size - len(parts))
-        if not part:
-            raise EOFError("the other end went away in the middle of a message")
-        parts += part
-    return bytes(parts)
 
 
 def _read(run_folder: Path) -> Task | None:
@@ -300,6 +310,7 @@ def _become_worker(
 ) -> NoReturn:
     """Be the shim of one task after the other, as long as they succeed; what went wrong may have left something."""
     _settle(environment, streams, keep=channel.fileno())
+    lending.lender = channel
     nothing = os.open(os.devnull, os.O_RDWR)
     while True:
         # Until the shim listens, a request to stop is for the system to grant.
@@ -309,7 +320,7 @@ def _become_worker(
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for number in range(3):
             os.dup2(nothing, number)
-        channel.send(bytes([code]))
+        send(channel, {"code": code})
         received = receive(channel, 2) if code == 0 else None
         if received is None:
             os._exit(0)

@@ -25,7 +25,7 @@ from dsflow.durable import remove_tree, write_text
 from dsflow.engines.contract import Engine
 from dsflow.errors import Bug, DsflowError, EnvironmentMissing, ExpectationFailed, Interrupted, JobFailed
 from dsflow.inputs import FETCHED
-from dsflow.kinds.contract import Kind, Work
+from dsflow.kinds.contract import Kind, Traces, Work
 from dsflow.kinds.registry import kind_of
 from dsflow.masking import Masker
 from dsflow.model import EVENT_PREFIX, PROTOCOL, QUARANTINE, Check, Failure, InputUsed, Outcome, Published, Status, Task
@@ -103,9 +103,9 @@ def execute_here(task: Task, run_folder: Path) -> int:
     return outcome.exit_code
 
 
-def leaves_nothing(task: Task) -> bool:
-    """Say whether this task cannot have left anything in its process that the next task of its job could see."""
-    return kind_of(task.kind).leaves_nothing(task)
+def traces(task: Task) -> Traces:
+    """Say where this task may leave something that the next task of its job could see."""
+    return kind_of(task.kind).traces(task)
 
 
 def load(task: Task, jobs: Path) -> None:

@@ -35,6 +35,12 @@ BROKEN: Tree = {
     "jobs/broken/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: broken}\n",
     "jobs/broken/q.sql": "SELECT error('no') AS x",
 }
+NOTE: Tree = {
+    "jobs/note/job_specs.yaml": "version: 1\nkind: notebook\nmain: note.ipynb\n",
+    "jobs/note/note.ipynb": notebook("import os; print('kernel', os.getpid(), os.getppid())"),
+    "jobs/stuck/job_specs.yaml": "version: 1\nkind: notebook\nmain: stuck.ipynb\n",
+    "jobs/stuck/stuck.ipynb": notebook("import os, time; print('kernel', os.getpid(), flush=True); time.sleep(600)"),
+}
 LONG = "SELECT count(*) AS n FROM range(100000000) a, range(100000) b WHERE (a.range * b.range) % 7 = 3"
 
 
@@ -78,6 +84,10 @@ class Plan:
     def _chosen(self, job: str) -> prepare.Chosen:
         return prepare.prepare(self.workspace, load_workspace(self.workspace), job, [DS], [], runtime="process")
 
+    def kernels(self) -> list[list[str]]:
+        """What notebooks printed of their kernels."""
+        return [line.split()[1:] for line in self.lines if line.startswith("kernel")]
+
     def _listen(self, event: Event) -> None:
         if isinstance(event, LogLine):
             self.lines.append(event.text)
@@ -85,7 +95,7 @@ class Plan:
 
 @pytest.fixture
 def plan(make_workspace: MakeWorkspace) -> Iterator[Plan]:
-    plan = Plan(make_workspace({**SQL, **WAIT, **BROKEN}))
+    plan = Plan(make_workspace({**SQL, **WAIT, **BROKEN, **NOTE}))
     yield plan
     plan.runner.stop(kill=True)
     plan.runner.close()
@@ -111,6 +121,24 @@ def test_a_query_that_only_reads_leaves_its_process_to_the_next_of_its_job(plan:
     assert plan.nursery().children() == [worker]
     plan.runner.close()
     plan.wait_for(lambda: gone(worker.pid))
+
+
+def test_notebooks_of_a_job_take_turns_in_a_process_and_each_has_a_kernel_of_its_own(plan: Plan) -> None:
+    assert [plan.run("note").status for _ in range(3)] == [Status.SUCCEEDED] * 3
+    assert len({pid for pid, _ in plan.kernels()}) == 3
+    assert {parent for _, parent in plan.kernels()} == {str(plan.nursery().pid)}
+    assert len(plan.nursery().children()) == 1
+
+
+def test_a_kernel_ends_with_the_process_it_was_made_for(plan: Plan) -> None:
+    wait = plan.start("stuck")
+    plan.wait_for(plan.kernels)
+    kernel = int(plan.kernels()[0][0])
+    (shim,) = (child for child in plan.nursery().children() if child.pid != kernel)
+    shim.kill()
+    assert wait().status is Status.FAILED
+    plan.wait_for(lambda: gone(kernel))
+    assert plan.run("note").status is Status.SUCCEEDED
 
 
 def test_after_a_failure_no_process_is_used_again(plan: Plan) -> None:
@@ -223,3 +251,18 @@ def test_it_starts_an_interpreter_where_it_must_not_fork(
         assert plan.run("q")
     finally:
         plan.runner.close()
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_a_module_in_the_folder_of_temporary_files_is_nobodys(
+    make_workspace: MakeWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: int
+) -> None:
+    """An empty entry of PYTHONPATH means the working directory, and anybody may write into that of a shim."""
+    (tmp_path / "re.py").write_text("raise SystemExit('somebody else')")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep)
+    plan = Plan(make_workspace(SQL))
+    plan.runtime.expect(tasks - 100)
+    assert [plan.run("q").status for _ in range(tasks)] == [Status.SUCCEEDED] * tasks
+    plan.runtime.close()

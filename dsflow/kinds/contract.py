@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from dsflow.engines.contract import Engine
 from dsflow.masking import Masker
 from dsflow.model import Task
 from dsflow.store.datastore import Partition
+
+# In the process that runs it, only outside of it (processes that it has started, temporary files), or nowhere.
+Traces = Literal["inside", "outside", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +62,8 @@ class Kind(Protocol):
     def load(self, task: Task, job_folder: Path) -> None:
         """Load the libraries that `run` and `body` will need, in a process that will be forked: start no thread."""
 
-    def leaves_nothing(self, task: Task) -> bool:
-        """Say whether a task, when it succeeds, leaves its process such that the next task of its job sees no trace."""
+    def traces(self, task: Task) -> Traces:
+        """Say where a task, when it succeeds, may leave something that the next task of its job could see."""
 
     def run(self, work: Work) -> None:
         """Execute the user's code until it ends.

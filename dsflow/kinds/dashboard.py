@@ -6,9 +6,9 @@ import dataclasses
 import sys
 
 from dsflow.kinds.contract import Work
-from dsflow.kinds.script import body, execute, leaves_nothing, load
+from dsflow.kinds.script import body, execute, load, traces
 
-__all__ = ["body", "leaves_nothing", "load", "run"]
+__all__ = ["body", "load", "run", "traces"]
 
 
 def run(work: Work) -> None:

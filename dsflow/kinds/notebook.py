@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dsflow import errors
 from dsflow.engines import registry
 from dsflow.errors import DsflowError, JobFailed, KernelDied, OutOfMemory, UsageError
-from dsflow.kinds.contract import Work
+from dsflow.kinds.contract import Traces, Work
 from dsflow.lean import lean
 from dsflow.model import Task
 from dsflow.notebooks import read_notebook
@@ -63,9 +63,9 @@ def load(task: Task, job_folder: Path) -> None:
         registry.prepare(task.engine)
 
 
-def leaves_nothing(task: Task) -> bool:
-    """Say no: its code can do anything to its process."""
-    return False
+def traces(task: Task) -> Traces:
+    """Say that its code can do anything to its process, which is the kernel. A session of Spark is in ours too."""
+    return "inside" if task.engine == "spark" else "outside"
 
 
 def run(work: Work) -> None:

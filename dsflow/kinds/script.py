@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dsflow import highlighting
 from dsflow.errors import JobFailed
-from dsflow.kinds.contract import Work
+from dsflow.kinds.contract import Traces, Work
 from dsflow.model import Task
 
 _REMEMBERED_LINES = 60
@@ -29,9 +29,9 @@ def load(task: Task, job_folder: Path) -> None:
     highlighting.load(_language(task.main))
 
 
-def leaves_nothing(task: Task) -> bool:
-    """Say no: its code can do anything to its process."""
-    return False
+def traces(task: Task) -> Traces:
+    """Say that its code can do anything."""
+    return "inside"
 
 
 def run(work: Work) -> None:

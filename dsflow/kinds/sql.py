@@ -15,7 +15,7 @@ from dsflow.engines import registry
 from dsflow.engines.contract import Engine
 from dsflow.errors import DsflowError
 from dsflow.inputs import rows_of
-from dsflow.kinds.contract import Work
+from dsflow.kinds.contract import Traces, Work
 from dsflow.model import Task
 
 _GRACE_SECONDS = 5
@@ -27,9 +27,9 @@ def load(task: Task, job_folder: Path) -> None:
     highlighting.load("sql")
 
 
-def leaves_nothing(task: Task) -> bool:
+def traces(task: Task) -> Traces:
     """Say whether the query only reads: then all there is of it is its session, which ends with it."""
-    return registry.only_reads(task.engine, task.code or "")
+    return "none" if registry.only_reads(task.engine, task.code or "") else "inside"
 
 
 def run(work: Work) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dsflow.model import Task
 from dsflow.runtimes.contract import Ending, Folders, Needs, Place, identity
-from dsflow.runtimes.warm import RunningChild, WarmPython
+from dsflow.runtimes.warm import RunningChild, WarmPython, own_path
 
 # A warm process pays from the second task on.
 MANY = 2
@@ -125,7 +125,7 @@ class Process:
             "DSFLOW_STDIN_GUARD": "1",
             "PYTHONUNBUFFERED": "1",
         }
-        whole = {**os.environ, **added, **environment}
+        whole = own_path({**os.environ, **added, **environment})
         nursery = self._nursery(python)
         if nursery is not None:
             return RunningWarm(nursery.start(run_folder, whole))

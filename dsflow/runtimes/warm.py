@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dsflow.nursery import send
+from dsflow.messages import send
 from dsflow.runtimes.contract import Ending
 
 _CLOSE_SECONDS = 10
@@ -80,6 +80,7 @@ class WarmPython(Nursery):
             self._process = subprocess.Popen(
                 [python, "-P", "-m", "dsflow.nursery"],
                 cwd=tempfile.gettempdir(),
+                env=own_path(os.environ),
                 stdin=theirs.fileno(),
                 stdout=self._said,
                 stderr=self._said,
@@ -166,6 +167,16 @@ class RunningChild:
     def wait(self) -> Ending:
         """Wait for the shim, and say how it ended."""
         return self.child.wait()
+
+
+def own_path(environment: Mapping[str, str]) -> dict[str, str]:
+    """Give an environment without empty entries in PYTHONPATH: they mean the working directory.
+
+    That of a shim is the folder of temporary files, into which everybody may put a `re.py`.
+    """
+    entries = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    others = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+    return others | ({"PYTHONPATH": os.pathsep.join(entries)} if entries else {})
 
 
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
