@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
 from dsflow.model import Action, Grain, Severity
 from dsflow.partitions import Standing
@@ -27,6 +27,8 @@ from dsflow.specs.fields import (
     Port,
     Requirement,
     RuntimeName,
+    SparkMaster,
+    SparkRemote,
     Spec,
     VariableName,
     Word,
@@ -296,12 +298,24 @@ class ServiceSpec(Spec):
 class SparkSpec(Spec):
     """How Spark runs, for jobs of the engine `spark`."""
 
+    remote: SparkRemote | None = Field(
+        default=None, description="The Connect server that tasks join, instead of one of their own: sc://HOST:PORT."
+    )
+    master: SparkMaster | None = Field(
+        default=None, description="Where Spark computes: local[*], spark://HOST:PORT, yarn or k8s://URL."
+    )
     memory: Memory | None = Field(default=None, description="Its heap; a quarter of the machine's memory if absent.")
     idle: Duration = Field(default="30m", description="The warm server ends when nobody has used it for so long.")
     archive: Flag = Field(default=True, description="Keep the classes it has loaded, so that it starts faster.")
     settings: dict[Line, PlainValue] = Field(
         default={}, description="Settings of Spark, such as spark.sql.shuffle.partitions."
     )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.remote and self.master:
+            raise ValueError("give 'remote' or 'master', not both")
+        return self
 
 
 class EnvironmentSpec(Spec):
