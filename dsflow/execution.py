@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dsflow.errors import DsflowError, Interrupted, UsageError, did_you_mean
-from dsflow.freshness import Standing
+from dsflow.freshness import Standing, wanted_runtime
 from dsflow.interruption import Interruption
 from dsflow.model import Failure, Notice, Outcome, Status
 from dsflow.pipeline import Pipeline
@@ -204,7 +204,7 @@ class _Launch:
         return self._ground.pipeline.nodes[job].job
 
     def _wanted(self, job: JobSpec) -> str:
-        return self._ground.runtime or job.run.runtime or self._ground.settings.runtime
+        return wanted_runtime(job, self._ground.settings, self._ground.runtime)
 
 
 def _without_run(status: Status, error: DsflowError | None = None) -> Outcome:

@@ -29,6 +29,7 @@ from dsflow.reads import Read, later, newest_at, partitions_read
 from dsflow.records import RUNNING, Record, parameters_of
 from dsflow.runtimes.contract import Folders, Needs, Runtime
 from dsflow.runtimes.registry import choose
+from dsflow.spark.settings import is_local
 from dsflow.specs.load import JobSpec, WorkspaceSpec
 from dsflow.store.index import Entry, Index, Seen
 from dsflow.store.layout import FOLDERS, Layout, Store
@@ -94,10 +95,35 @@ def standing(
         job = pipeline.nodes[name].job
         known = {key: value for key, value in (given or {}).items() if key in maker.takes(name)}
         fingerprint, values = maker.made_with(name, known)
-        where = place(runtime or job.run.runtime or settings.runtime, needs_of(job, settings))
+        where = place(wanted_runtime(job, settings, runtime), needs_of(job, settings))
         return dataclasses.replace(fingerprint, place=where), values
 
     return Standing(pipeline, history, datastore, workspace.jobs, made_with)
+
+
+def wanted_runtime(job: JobSpec, settings: WorkspaceSpec, asked: str | None) -> str:
+    """Give the name of the runtime that a job is to run in.
+
+    Args:
+        job: The job.
+        settings: The workspace's settings.
+        asked: The one that somebody asked for on the command line.
+
+    Raises:
+        UsageError: it is to compute on a cluster, and to run in a container, where the datastore has another name.
+    """
+    wanted = asked or job.run.runtime or settings.runtime
+    spark = settings.spark
+    elsewhere = spark.remote or not is_local(spark.master or "local")
+    if (job.engine or settings.engine) != "spark" or not elsewhere:
+        return wanted
+    if wanted == "docker":
+        where = "the Spark server of `spark.remote`" if spark.remote else f"the Spark cluster {spark.master}"
+        raise UsageError(
+            f"{job.name} cannot run in a container and compute on {where}: the datastore has another path in there",
+            "`--runtime process` runs it on this machine.",
+        )
+    return "process"
 
 
 def needs_of(job: JobSpec, settings: WorkspaceSpec) -> Needs:

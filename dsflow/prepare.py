@@ -10,12 +10,13 @@ from typing import Any
 
 from dsflow import tasks
 from dsflow.errors import EnvironmentMissing, UsageError
-from dsflow.freshness import needs_of
+from dsflow.freshness import needs_of, wanted_runtime
 from dsflow.model import Task
 from dsflow.parameters import parse_given
 from dsflow.runner import Assignment
 from dsflow.runtimes.contract import Folders, Runtime
 from dsflow.runtimes.registry import choose
+from dsflow.spark.hidden import hide
 from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job
 from dsflow.workspace import Workspace
 
@@ -57,7 +58,7 @@ def prepare(
     """
     spec = load_job(workspace, job)
     assignment = _assignment(workspace, settings, spec, arguments, params, port)
-    where, reason = choose(runtime or spec.run.runtime or settings.runtime)
+    where, reason = choose(wanted_runtime(spec, settings, runtime))
     return Chosen(
         assignment=assignment,
         runtime=where,
@@ -81,7 +82,7 @@ def _assignment(
         )
     ds = None if spec.legacy or not arguments else arguments[0]
     positional = arguments if spec.legacy else ()
-    task, secrets = tasks.make_task(workspace, spec, ds, parse_given(params), positional)
+    task, secrets = tasks.Maker(workspace, settings).task(spec, ds, parse_given(params), positional)
     return assignment_of(_with_port(task, port), secrets, spec, settings)
 
 
@@ -93,6 +94,7 @@ def assignment_of(task: Task, secrets: Mapping[str, Any], spec: JobSpec, setting
         needs=needs_of(spec, settings),
         retries=spec.run.retries,
         pass_environment=tuple(spec.run.environment),
+        environment=hide(tasks.spark_of(settings.spark))[1] if task.engine == "spark" else {},
     )
 
 

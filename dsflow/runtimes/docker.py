@@ -13,10 +13,11 @@ from dsflow.containers.accounts import passwd_file
 from dsflow.containers.engine import LABEL, Bind, Container, Engine, Image, Wanted
 from dsflow.containers.settings import proxies
 from dsflow.errors import EnvironmentMissing
-from dsflow.model import Task
+from dsflow.model import Spark, Task
 from dsflow.runtimes import companion
 from dsflow.runtimes.batch import Kept, RunningInKept
 from dsflow.runtimes.contract import Ending, Folders, Needs, Place, identity
+from dsflow.spark import hidden
 from dsflow.store.layout import Layout
 from dsflow.workspace import Workspace
 
@@ -94,19 +95,19 @@ class Docker:
             raise EnvironmentMissing(f"the image {place.image} was removed a moment ago", "Run again.")
         description = wanted(task, image, folders, environment, containers.engine())
         if task.engine == "spark" and task.spark.session == "connect":
-            description = self._beside_server(description, task, folders)
+            description = self._beside_server(description, hidden.whole(task.spark, environment), task, folders)
         if self._kept is not None and task.port is None:
             return self._kept.start(description, Path(_DATA, task.folder), environment)
         containers.remove_leftovers({"workspace": workspace_label(folders)})
         return RunningContainer(description)
 
-    def _beside_server(self, description: Wanted, task: Task, folders: Folders) -> Wanted:
+    def _beside_server(self, description: Wanted, spark: Spark, task: Task, folders: Folders) -> Wanted:
         """Let the container of a task share the loopback of the Spark server."""
         image = containers.find_image(images.SPARK)
         if image is None:
             raise EnvironmentMissing(f"the image {images.SPARK} is not on this machine", "`dsflow build-images spark`")
         like = wanted(task, image, folders, {}, containers.engine())
-        return companion.joined(description, task.spark, like, folders.datastore.resolve(), lambda line: None)
+        return companion.joined(description, spark, like, folders.datastore.resolve(), lambda line: None)
 
 
 def wanted(task: Task, image: Image, folders: Folders, environment: Mapping[str, str], engine: Engine) -> Wanted:

@@ -7,7 +7,9 @@ All of it is in the environment, in the words of pyspark itself: a script that k
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,14 +18,18 @@ from pathlib import Path
 from dsflow.durable import make_folder, remove_tree, write_text
 from dsflow.errors import EnvironmentMissing
 from dsflow.model import Spark
+from dsflow.spark import hidden, server, settings
 from dsflow.spark import java as javas
-from dsflow.spark import server, settings
 from dsflow.store.layout import Layout
 from dsflow.store.locks import is_held, lock
 
 # Set by a runtime that has started the server itself: the folder in which the task finds it.
 SERVER = "DSFLOW_SPARK_SERVER"
 _OWN_LOG = "spark.log"
+_ANSWER_SECONDS = 10
+_USUAL_PORT = 15002
+# What a session may be told when it begins; all else is settled when Spark starts.
+_OF_SESSIONS = "spark.sql."
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,10 @@ def access(wanted: Spark, data: Path, run_id: str, log_folder: Path, say: Callab
     Raises:
         EnvironmentMissing: there is no Java, no Spark, or the server does not start.
     """
+    wanted = hidden.whole(wanted, os.environ)
     folder = Layout(data).spark
     if wanted.session == "connect":
-        yield _warm(wanted, warm_folder(data), say)
+        yield _remote(wanted, say) if wanted.remote else _warm(wanted, warm_folder(data), say)
         return
     own = folder / "classic" / run_id
     make_folder(own)
@@ -84,11 +91,14 @@ def _warm(wanted: Spark, folder: Path, say: Callable[[str], None]) -> Access:
             )
     else:
         found = server.ensure(folder, wanted, say)
+    # Functions written in Python run in the Python of the task.
+    python = wanted.settings.get("spark.pyspark.python", sys.executable)
     environment = {
         "SPARK_REMOTE": found.url,
         "SPARK_CONNECT_AUTHENTICATE_TOKEN": found.token,
         # A proxy of the network has nothing to do with this machine's own loopback.
         "no_grpc_proxy": "localhost,127.0.0.1",
+        **_begun_with({"spark.sql.execution.pyspark.python": python}),
     }
 
     def problem() -> str | None:
@@ -96,6 +106,36 @@ def _warm(wanted: Spark, folder: Path, say: Callable[[str], None]) -> Access:
         return None if there else f"the Spark server is gone: {server.ending(folder)}"
 
     return Access(environment, problem)
+
+
+def _remote(wanted: Spark, say: Callable[[str], None]) -> Access:
+    """Give the way to a Connect server that somebody else keeps."""
+    address, _ = hidden.parts_of(wanted.remote)
+    host, _, port = address.removeprefix("sc://").partition(":")
+    try:
+        socket.create_connection((host, int(port or _USUAL_PORT)), _ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise EnvironmentMissing(
+            f"the Spark server {address} does not answer: {reason.lower()}",
+            "`dsflow config` says where `spark.remote` was set.",
+        ) from None
+    settled = sorted(name for name in wanted.settings if not name.startswith(_OF_SESSIONS))
+    if settled:
+        say(f"{address} was started with settings of its own; these do not count: {', '.join(settled)}")
+    return Access(
+        {
+            "SPARK_REMOTE": wanted.remote,
+            **_begun_with({**settings.SESSION, **wanted.settings}),
+        },
+        lambda: None,
+    )
+
+
+def _begun_with(session: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment in which every session begins with these settings."""
+    told = {name: value for name, value in session.items() if name.startswith(_OF_SESSIONS)}
+    return {"PYSPARK_REMOTE_INIT_CONF_LEN": "1", "PYSPARK_REMOTE_INIT_CONF_0": json.dumps(told)}
 
 
 def _classic(wanted: Spark, scratch: Path, log_folder: Path) -> dict[str, str]:
@@ -120,12 +160,10 @@ def _classic(wanted: Spark, scratch: Path, log_folder: Path) -> dict[str, str]:
     write_text(configuration / "spark-defaults.conf", settings.as_properties(every))
     return {
         "JAVA_HOME": str(javas.quiet_home(java)),
-        "PYSPARK_PYTHON": sys.executable,
+        **settings.driver_environment(master, scratch, given, sys.executable),
         "PYSPARK_DRIVER_PYTHON": sys.executable,
         "SPARK_CONF_DIR": str(configuration),
         "SPARK_HOME": str(home),
-        "SPARK_LOCAL_DIRS": str(scratch),
-        "SPARK_LOCAL_IP": "127.0.0.1",
     }
 
 

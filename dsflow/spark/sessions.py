@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import logging
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 # A server on this machine answers at once or never.
 _RETRIES: dict[str, Any] = {"max_retries": 3, "initial_backoff": 50, "max_backoff": 500, "jitter": 50}
+# Elsewhere a connection may be lost for a moment.
+_PATIENCE: dict[str, Any] = {"max_retries": 8, "initial_backoff": 50, "max_backoff": 4000, "jitter": 100}
+_HERE = re.compile(r"sc://(localhost|127\.0\.0\.1)[:/;]")
+_BEGUN_WITH = "PYSPARK_REMOTE_INIT_CONF_LEN"
 _CHANNEL = [("grpc.enable_http_proxy", 0)]
 
 
@@ -94,9 +99,11 @@ def _remote() -> SparkSession:
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
     builder = SparkSession.builder.channelBuilder(client.DefaultChannelBuilder(os.environ["SPARK_REMOTE"], _CHANNEL))
     session: Any = builder.getOrCreate()
-    session.client.set_retry_policies([DefaultPolicy(**_RETRIES)])
-    # Functions written in Python run in the Python of the task.
-    session.conf.set("spark.sql.execution.pyspark.python", sys.executable)
+    is_here = _HERE.match(os.environ["SPARK_REMOTE"])
+    session.client.set_retry_policies([DefaultPolicy(**(_RETRIES if is_here else _PATIENCE))])
+    if _BEGUN_WITH not in os.environ:
+        # Nobody has said what it is to begin with: functions written in Python run in this Python.
+        session.conf.set("spark.sql.execution.pyspark.python", sys.executable)
     modules = _own_modules()
     if modules:
         session.addArtifacts(*modules, pyfile=True)

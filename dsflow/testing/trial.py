@@ -253,7 +253,10 @@ class Trials:
 
     @functools.cached_property
     def _settings(self) -> WorkspaceSpec:
-        return load_workspace(self._workspace)
+        """The workspace's settings, but for where Spark computes: a test's datastore is on this machine alone."""
+        found = load_workspace(self._workspace)
+        spark = found.spark.model_copy(update={"remote": None, "master": None})
+        return found.model_copy(update={"spark": spark})
 
     @functools.cached_property
     def _maker(self) -> Maker:
