@@ -196,12 +196,13 @@ class Trials:
             if isinstance(event, LogLine):
                 lines.append(event.text)
 
-        runtime, reason = self._runtime(self.runtime or spec.run.runtime or "process")
+        own = "process" if spec.run.runtime == "submit" else spec.run.runtime
+        runtime, reason = self._runtime(self.runtime or own or "process")
         # Two are enough for the runtime to keep a process ready; how many there will be, nobody knows.
         runtime.expect(2)
         folders = Folders(jobs=self._workspace.jobs, datastore=datastore.root)
         runner = Runner(runtime, reason, folders, Emitter([listen]))
-        outcome = runner.run(assignment_of(task, secrets, spec, self._settings))
+        outcome = runner.run(assignment_of(task, secrets, spec, self._settings, runtime.name))
         return outcome, tuple(lines[-_LAST_LINES:])
 
     def _runtime(self, name: str) -> tuple[Runtime, str]:
