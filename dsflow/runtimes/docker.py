@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from dsflow import shared
 from dsflow.containers import engine as containers
 from dsflow.containers import images
 from dsflow.containers.accounts import passwd_file
@@ -123,6 +124,7 @@ def wanted(task: Task, image: Image, folders: Folders, environment: Mapping[str,
     binds = [
         Bind(source=folders.jobs.resolve(), target=_JOBS),
         Bind(source=folders.datastore.resolve(), target=_DATA, read_only=False),
+        *_shared(folders.jobs.resolve()),
         Bind(source=passwd_file(Layout(folders.datastore.resolve()).own), target="/etc/passwd"),
     ]
     own = {"HOME": "/tmp", "DSFLOW_DATA": _DATA, "DSFLOW_JOBS": _JOBS, "DSFLOW_STDIN_GUARD": "1"}
@@ -147,6 +149,12 @@ def wanted(task: Task, image: Image, folders: Folders, environment: Mapping[str,
         network=task.limits.network,
         port=task.port,
     )
+
+
+def _shared(jobs: Path) -> list[Bind]:
+    """Give what has to be there of the modules that jobs share: where they are, as seen from the jobs."""
+    modules = shared.folder_of(jobs)
+    return [Bind(source=modules, target=str(shared.folder_of(Path(_JOBS))))] if modules.is_dir() else []
 
 
 def workspace_label(folders: Folders) -> str:

@@ -11,10 +11,12 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsflow import shared
 from dsflow.errors import EnvironmentMissing
 
 if TYPE_CHECKING:
@@ -104,17 +106,22 @@ def _remote() -> SparkSession:
     if _BEGUN_WITH not in os.environ:
         # Nobody has said what it is to begin with: functions written in Python run in this Python.
         session.conf.set("spark.sql.execution.pyspark.python", sys.executable)
-    modules = _own_modules()
-    if modules:
-        session.addArtifacts(*modules, pyfile=True)
+    _send_modules(session)
     return session  # type: ignore[no-any-return]
 
 
-def _own_modules() -> list[str]:
-    """Give the Python modules beside the job's main file: functions that run in Spark may import them."""
+def _send_modules(session: Any) -> None:
+    """Send the modules beside the job's main file, and those that jobs share: functions in Spark may import them."""
     if "DSFLOW_JOBS" not in os.environ or "DSFLOW_JOB" not in os.environ:
-        return []
-    return sorted(map(str, Path(os.environ["DSFLOW_JOBS"], os.environ["DSFLOW_JOB"]).glob("*.py")))
+        return
+    jobs = Path(os.environ["DSFLOW_JOBS"])
+    modules = sorted(map(str, (jobs / os.environ["DSFLOW_JOB"]).glob("*.py")))
+    with tempfile.TemporaryDirectory(prefix="dsflow-") as scratch:
+        if (theirs := shared.folder_of(jobs)).is_dir():
+            modules.append(f"{scratch}/{shared.NAME}.zip")
+            shared.pack(theirs, Path(modules[-1]))
+        if modules:
+            session.addArtifacts(*modules, pyfile=True)
 
 
 def _classic() -> SparkSession:

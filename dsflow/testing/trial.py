@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import gzip
 import hashlib
+import os
 import shutil
 import tempfile
 import time
@@ -26,6 +27,7 @@ from dsflow.queries import is_ordered
 from dsflow.runner import Emitter, Runner
 from dsflow.runtimes.contract import Folders, Runtime
 from dsflow.runtimes.registry import choose
+from dsflow.spark import access, server
 from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job, load_workspace
 from dsflow.specs.testfile import TestFile, load_test
 from dsflow.store.datastore import Datastore
@@ -202,8 +204,27 @@ class Trials:
         runtime.expect(2)
         folders = Folders(jobs=self._workspace.jobs, datastore=datastore.root)
         runner = Runner(runtime, reason, folders, Emitter([listen]))
-        outcome = runner.run(assignment_of(task, secrets, spec, self._settings, runtime.name))
+        task, environment = self._with_spark(task, runtime.name)
+        assignment = assignment_of(task, secrets, spec, self._settings, runtime.name)
+        outcome = runner.run(dataclasses.replace(assignment, environment=environment))
         return outcome, tuple(lines[-_LAST_LINES:])
+
+    def _with_spark(self, task: Task, runtime: str) -> tuple[Task, dict[str, str]]:
+        """Let a job that computes with Spark do so on this machine, whatever it has elsewhere.
+
+        In processes that is the server of the workspace: one for a throwaway datastore would start with every test.
+        """
+        if task.engine != "spark":
+            return task, {}
+        own = {name: value for name, value in task.spark.settings.items() if name != "spark.master"}
+        local = dataclasses.replace(task.spark, remote="", settings=own)
+        task, elsewhere = dataclasses.replace(task, spark=local), local != task.spark
+        if runtime != "process" or local.session != "connect" or access.SERVER in os.environ:
+            return task, {}
+        folder = access.warm_folder(self._workspace.datastore)
+        folder = folder.with_name("tests") if elsewhere else folder
+        server.ensure(folder, local, lambda line: None)
+        return task, {access.SERVER: str(folder)}
 
     def _runtime(self, name: str) -> tuple[Runtime, str]:
         wanted = "process" if name == "auto" else name
@@ -254,10 +275,7 @@ class Trials:
 
     @functools.cached_property
     def _settings(self) -> WorkspaceSpec:
-        """The workspace's settings, but for where Spark computes: a test's datastore is on this machine alone."""
-        found = load_workspace(self._workspace)
-        spark = found.spark.model_copy(update={"remote": None, "master": None})
-        return found.model_copy(update={"spark": spark})
+        return load_workspace(self._workspace)
 
     @functools.cached_property
     def _maker(self) -> Maker:
