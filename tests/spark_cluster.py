@@ -1,4 +1,4 @@
-"""A real Spark cluster: a master and two workers, each a process of its own, and a Connect server that computes on it."""
+"""A real Spark cluster: a master and two workers, each a process of its own, and a Connect server on top."""
 
 from __future__ import annotations
 
@@ -95,10 +95,8 @@ class Cluster:
         log = place / "log4j2.properties"
         log.write_text(settings.log_to_stdout())
         own = os.getpid()
-        command = [
-            found.program, *java.flags(found, place, 1), "-Xmx384m", _QUICK, f"-Dlog4j2.configurationFile={log.as_uri()}",
-            *flags, "-cp", java.class_path(home), *arguments,
-        ]  # fmt: skip
+        usual = [*java.flags(found, place, 1), "-Xmx384m", _QUICK, f"-Dlog4j2.configurationFile={log.as_uri()}"]
+        command = [str(found.program), *usual, *flags, "-cp", java.class_path(home), *arguments]
         with open(self.folder / f"{name}.log", "wb") as output:
             process = subprocess.Popen(
                 command,
@@ -160,8 +158,11 @@ def connect_server(cluster: Cluster) -> str:
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(port),
     }
-    cluster.start("connect", [f"-D{name}={value}" for name, value in given.items()], [_CONNECT])
-    wait_for(lambda: answers(port), "the Connect server did not start")
+    # Spark wants more memory for this than for the rest.
+    flags = ["-Xmx640m", *(f"-D{name}={value}" for name, value in given.items())]
+    server = cluster.start("connect", flags, [_CONNECT])
+    wait_for(lambda: answers(port) or server.poll() is not None, "the Connect server does not listen")
+    assert server.poll() is None, (cluster.folder / "connect.log").read_text()
     return f"sc://127.0.0.1:{port}"
 
 
