@@ -171,8 +171,9 @@ class _Launch:
                 return _without_run(Status.SKIPPED)
             spec = self._spec(step.job)
             task, secrets = self._ground.maker.task(step.job, step.ds, self._ground.given[step.job])
-            assignment = assignment_of(task, secrets, spec, self._ground.settings)
-            outcome = self._runners[self._wanted(spec)].run(assignment)
+            wanted = self._wanted(spec)
+            assignment = assignment_of(task, secrets, spec, self._ground.settings, wanted)
+            outcome = self._runners[wanted].run(assignment)
         except DsflowError as error:
             return _without_run(Status.FAILED, error)
         with self._looking:

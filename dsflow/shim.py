@@ -153,8 +153,9 @@ def _attempt(site: Site, log: _Log, supervisor: Supervisor, record: _Record) -> 
     try:
         _check_protocol(task)
         kind = kind_of(task.kind)
-        with supervisor.signals(), _spark(site, log, supervisor), _staging(site) as staging:
+        with supervisor.signals(), _spark(site, log, supervisor) as launcher, _staging(site) as staging:
             work = site.work(staging.folder if staging else None, log, supervisor.watch)
+            work = dataclasses.replace(work, launcher=launcher)
             if staging is not None and task.output is not None and task.output.store == "table":
                 examine = functools.partial(record.examine, task, staging, site.store)
                 work = dataclasses.replace(work, examine=examine)
@@ -185,11 +186,14 @@ def _attempt(site: Site, log: _Log, supervisor: Supervisor, record: _Record) -> 
 
 
 @contextlib.contextmanager
-def _spark(site: Site, log: _Log, supervisor: Supervisor) -> Iterator[None]:
-    """Have Spark at hand for a task that computes with it: in this environment, which the job's code inherits."""
+def _spark(site: Site, log: _Log, supervisor: Supervisor) -> Iterator[Sequence[str]]:
+    """Have Spark at hand for a task that computes with it: in this environment, which the job's code inherits.
+
+    Gives what is to start a Python program of the job, where that is not this Python.
+    """
     task = site.task
     if task.engine != "spark":
-        yield
+        yield ()
         return
     from dsflow.spark.access import access
 
@@ -198,7 +202,7 @@ def _spark(site: Site, log: _Log, supervisor: Supervisor) -> Iterator[None]:
         log.mask = Masker.of(os.environ, site.secrets, hidden.secrets_of(os.environ))
         os.environ.pop(hidden.HIDDEN, None)
         supervisor.depend_on(way.problem)
-        yield
+        yield way.launcher
 
 
 def _check_protocol(task: Task) -> None:

@@ -41,7 +41,8 @@ def run(work: Work) -> None:
     if work.staging is not None:
         work.staging.mkdir(parents=True, exist_ok=True)
         arguments.append(str(work.staging))
-    execute(work, [*_interpreter(path), str(path), *arguments])
+    started_by = work.launcher if path.suffix == ".py" and work.launcher else _interpreter(path)
+    execute(work, [*started_by, str(path), *arguments])
 
 
 def execute(work: Work, command: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from dsflow.spark.hidden import shown
 from dsflow.workspace import check_name
 
 Format = Literal["csv", "json", "parquet", "text"]
-RuntimeName = Literal["auto", "process", "docker"]
+RuntimeName = Literal["auto", "process", "docker", "submit"]
 
 # Names that every SQL text and every parameters cell may use; dsflow gives them their values.
 GIVEN_NAMES = ("ds", "ds_nodash", "prev_ds", "next_ds", "start", "end", "run_id", "job", "params", "macros")
@@ -140,6 +140,7 @@ def _known(names: Iterable[str]) -> AfterValidator:
 KindName = Annotated[str, _known(KINDS), WithJsonSchema({"type": "string", "enum": [*KINDS]})]
 EngineName = Annotated[str, _known(ENGINES), WithJsonSchema({"type": "string", "enum": [*ENGINES]})]
 Flag = Annotated[bool, Strict()]
+FolderName = Annotated[str, name_of_a("folder")]
 JobName = Annotated[str, name_of_a("job")]
 Text = Annotated[str, BeforeValidator(_number_as_text)]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535)]

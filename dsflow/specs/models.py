@@ -13,6 +13,7 @@ from dsflow.specs.fields import (
     Duration,
     EngineName,
     Flag,
+    FolderName,
     Format,
     Image,
     JobName,
@@ -39,6 +40,9 @@ from dsflow.specs.fields import (
     shape,
     zone,
 )
+
+# Where jobs keep what they share, if nobody says.
+MODULES = ("dependencies",)
 
 
 class InputSpec(Spec):
@@ -197,6 +201,10 @@ class JobFile(Spec):
     schedule: Annotated[ScheduleSpec, BeforeValidator(cron_alone, json_schema_input_type=ScheduleSpec | str)] | None = (
         Field(default=None, description="When the job is due; a text is its `cron`.")
     )
+    modules: tuple[FolderName, ...] | None = Field(
+        default=None,
+        description="Folders of modules that are sent with it to a cluster; those of dsflow.yml if absent.",
+    )
     run: RunSpec = RunSpec()
 
 
@@ -342,6 +350,9 @@ class WorkspaceSpec(Spec):
     spark: SparkSpec = SparkSpec()
     image: Image | None = Field(default=None, description="The image of jobs that do not name one.")
     history: Line = Field(default="sqlite:///datastore/job_runs/history.db", description="URL of the database of runs.")
+    modules: tuple[FolderName, ...] = Field(
+        default=MODULES, description="Folders of modules that jobs share, which are sent with them to a cluster."
+    )
     templates: tuple[Line, ...] = Field(default=(), description="More templates: folders or git URLs.")
     ports: dict[Annotated[str, name_of_a("service")], Port] = Field(default={}, description="The port of each service.")
     base_image: Image | None = Field(default=None, description="The image that dsflow's own images are built on.")

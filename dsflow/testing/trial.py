@@ -198,13 +198,14 @@ class Trials:
             if isinstance(event, LogLine):
                 lines.append(event.text)
 
-        runtime, reason = self._runtime(self.runtime or spec.run.runtime or "process")
+        own = "process" if spec.run.runtime == "submit" else spec.run.runtime
+        runtime, reason = self._runtime(self.runtime or own or "process")
         # Two are enough for the runtime to keep a process ready; how many there will be, nobody knows.
         runtime.expect(2)
         folders = Folders(jobs=self._workspace.jobs, datastore=datastore.root)
         runner = Runner(runtime, reason, folders, Emitter([listen]))
         task, environment = self._with_spark(task, runtime.name)
-        assignment = assignment_of(task, secrets, spec, self._settings)
+        assignment = assignment_of(task, secrets, spec, self._settings, runtime.name)
         outcome = runner.run(dataclasses.replace(assignment, environment=environment))
         return outcome, tuple(lines[-_LAST_LINES:])
 
@@ -274,10 +275,7 @@ class Trials:
 
     @functools.cached_property
     def _settings(self) -> WorkspaceSpec:
-        """The workspace's settings, but for where Spark computes: a test's datastore is on this machine alone."""
-        found = load_workspace(self._workspace)
-        spark = found.spark.model_copy(update={"remote": None, "master": None})
-        return found.model_copy(update={"spark": spark})
+        return load_workspace(self._workspace)
 
     @functools.cached_property
     def _maker(self) -> Maker:
