@@ -78,7 +78,9 @@ SELECT
 FROM events WHERE payment.amount >= 1
 """
 SAME = """
-SELECT count(*), sum(id), sum(round(amount * 100)::BIGINT), (min(moment)::VARCHAR)[:19], count(DISTINCT buyer), sum(len(items))
+SELECT
+    count(*), sum(id), sum(round(amount * 100)::BIGINT), (min(moment)::VARCHAR)[:19], count(DISTINCT buyer),
+    sum(len(items))
 FROM read_parquet('{}')
 """
 BY_DUCKDB = f"""
