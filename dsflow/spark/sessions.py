@@ -114,12 +114,11 @@ def _send_modules(session: Any) -> None:
     """Send the modules beside the job's main file, and those that jobs share: functions in Spark may import them."""
     if "DSFLOW_JOBS" not in os.environ or "DSFLOW_JOB" not in os.environ:
         return
-    jobs = Path(os.environ["DSFLOW_JOBS"])
-    modules = sorted(map(str, (jobs / os.environ["DSFLOW_JOB"]).glob("*.py")))
+    modules = sorted(map(str, Path(os.environ["DSFLOW_JOBS"], os.environ["DSFLOW_JOB"]).glob("*.py")))
     with tempfile.TemporaryDirectory(prefix="dsflow-") as scratch:
-        if (theirs := shared.folder_of(jobs)).is_dir():
-            modules.append(f"{scratch}/{shared.NAME}.zip")
-            shared.pack(theirs, Path(modules[-1]))
+        if place := os.environ.get(shared.PLACE):
+            modules.append(f"{scratch}/shared.zip")
+            shared.pack(Path(place), Path(modules[-1]))
         if modules:
             session.addArtifacts(*modules, pyfile=True)
 
