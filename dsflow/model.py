@@ -108,12 +108,14 @@ class Limits:
 class Spark:
     """How Spark runs for a task; it matters to the engine `spark` only.
 
-    With `connect` a task joins the workspace's warm server, with `classic` it has Spark in its own process. `memory` is
-    the heap in bytes. The server ends after `idle` seconds without a client. With `archive` the classes it has loaded
-    are kept for the next start.
+    With `connect` a task joins a server, with `classic` it has Spark in its own process. The server is the Connect
+    server of the URL `remote`, or the workspace's warm one where that is empty. `memory` is the heap in bytes. The warm
+    server ends after `idle` seconds without a client. With `archive` the classes it has loaded are kept for the next
+    start. What is secret of `remote` and `settings` is not here (`dsflow.spark.hidden`).
     """
 
     session: Literal["connect", "classic"] = "connect"
+    remote: str = ""
     memory: int | None = None
     idle: float = 1800
     archive: bool = True
@@ -154,8 +156,8 @@ class Task:
     """A job for one partition with everything resolved: all that the job side needs to know.
 
     `kind` is a key of `dsflow.kinds.registry.KINDS`; `code` is the rendered SQL of a sql job. `task_specs` is what the
-    job finds in `TASK_SPECS`, with data paths as `/data/...`; the shim turns them into real paths. Parameters named in
-    `secret_parameters` hold no value here.
+    job finds in `TASK_SPECS`, with data paths as `/data/...`; the shim turns them into real paths. `modules` are
+    folders beside that of the jobs. Parameters named in `secret_parameters` hold no value here.
     """
 
     run_id: str
@@ -179,6 +181,7 @@ class Task:
     inputs: tuple[Input, ...] = ()
     output: Output | None = None
     expectations: tuple[Expectation, ...] = ()
+    modules: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     port: int | None = None
     facts: Facts = field(default_factory=Facts)

@@ -10,12 +10,13 @@ from typing import Any
 
 from dsflow import tasks
 from dsflow.errors import EnvironmentMissing, UsageError
-from dsflow.freshness import needs_of
+from dsflow.freshness import needs_of, wanted_runtime
 from dsflow.model import Task
 from dsflow.parameters import parse_given
 from dsflow.runner import Assignment
 from dsflow.runtimes.contract import Folders, Runtime
 from dsflow.runtimes.registry import choose
+from dsflow.spark.hidden import hide
 from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job
 from dsflow.workspace import Workspace
 
@@ -56,8 +57,10 @@ def prepare(
         EnvironmentMissing: the runtime cannot run tasks here, or the port is taken.
     """
     spec = load_job(workspace, job)
-    assignment = _assignment(workspace, settings, spec, arguments, params, port)
-    where, reason = choose(runtime or spec.run.runtime or settings.runtime)
+    wanted = wanted_runtime(spec, settings, runtime)
+    task, secrets = _task(workspace, settings, spec, arguments, params)
+    assignment = assignment_of(_with_port(task, port), secrets, spec, settings, wanted)
+    where, reason = choose(wanted)
     return Chosen(
         assignment=assignment,
         runtime=where,
@@ -66,14 +69,9 @@ def prepare(
     )
 
 
-def _assignment(
-    workspace: Workspace,
-    settings: WorkspaceSpec,
-    spec: JobSpec,
-    arguments: Sequence[str],
-    params: Sequence[str],
-    port: int | None,
-) -> Assignment:
+def _task(
+    workspace: Workspace, settings: WorkspaceSpec, spec: JobSpec, arguments: Sequence[str], params: Sequence[str]
+) -> tuple[Task, dict[str, Any]]:
     if not spec.legacy and len(arguments) > 1:
         raise UsageError(
             f"{spec.name} takes one date, and {len(arguments)} arguments were given: {' '.join(arguments)}",
@@ -81,18 +79,20 @@ def _assignment(
         )
     ds = None if spec.legacy or not arguments else arguments[0]
     positional = arguments if spec.legacy else ()
-    task, secrets = tasks.make_task(workspace, spec, ds, parse_given(params), positional)
-    return assignment_of(_with_port(task, port), secrets, spec, settings)
+    return tasks.Maker(workspace, settings).task(spec, ds, parse_given(params), positional)
 
 
-def assignment_of(task: Task, secrets: Mapping[str, Any], spec: JobSpec, settings: WorkspaceSpec) -> Assignment:
-    """Give a task together with what its job's spec says of how to run it."""
+def assignment_of(
+    task: Task, secrets: Mapping[str, Any], spec: JobSpec, settings: WorkspaceSpec, runtime: str
+) -> Assignment:
+    """Give a task together with what its job's spec says of how to run it, in a runtime of that name."""
     return Assignment(
         task=task,
         secrets=secrets,
-        needs=needs_of(spec, settings),
+        needs=needs_of(spec, settings, runtime),
         retries=spec.run.retries,
         pass_environment=tuple(spec.run.environment),
+        environment=hide(tasks.spark_of(settings.spark))[1] if task.engine == "spark" else {},
     )
 
 

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from dsflow import model
+from dsflow import model, shared
 from dsflow.inputs import local, location, partitions_of, stamp, used
 from dsflow.kinds.contract import Work
 from dsflow.masking import Masker
 from dsflow.model import EXPECTED, Expectation, InputUsed, Task
 from dsflow.store.datastore import Datastore, Partition
+from dsflow.store.layout import Layout
+
+# A job that runs `dsflow run` itself must not lend the inner run what is its own.
+_OF_ONE_RUN = ("DSFLOW_SINK", "DSFLOW_PORT", shared.PLACE)
 
 
 class Log(Protocol):
@@ -143,8 +147,7 @@ class Site:
 
     def _environment(self, staging: Path | None, paths: Mapping[str, str]) -> dict[str, str]:
         task = self.task
-        # A job that runs `dsflow run` itself must not lend the inner run its own sink.
-        inherited = {name: value for name, value in os.environ.items() if name not in ("DSFLOW_SINK", "DSFLOW_PORT")}
+        inherited = {name: value for name, value in os.environ.items() if name not in _OF_ONE_RUN}
         added = {
             "DSFLOW_DS": task.ds,
             "DSFLOW_START": task.start,
@@ -157,6 +160,9 @@ class Site:
             "DSFLOW_JOBS": str(self.jobs),
             "TASK_SPECS": self._task_specs(paths, staging),
         }
+        if modules := shared.import_path(self.jobs, task.modules, Layout(self.data).shared):
+            added[shared.PLACE] = modules
+            added["PYTHONPATH"] = os.pathsep.join([modules, *filter(None, [inherited.get("PYTHONPATH")])])
         if staging is not None:
             added["DSFLOW_SINK"] = str(staging)
         if task.port is not None:

@@ -22,10 +22,12 @@ class Context:
     Attributes:
         directory: Where to look for the workspace (`-C`), the current folder by default.
         console: The only writer to the terminal.
+        environment: The one that `--env` names; None where the command line names none.
     """
 
     directory: Path | None = None
     console: Console = field(default_factory=Console)
+    environment: str | None = None
 
     @property
     def json(self) -> bool:
@@ -39,9 +41,12 @@ class Context:
         Raises:
             UsageError: there is none.
         """
+        from dsflow import dotenv
         from dsflow.workspace import Workspace
 
-        return Workspace.find(self.directory)
+        found = Workspace.find(self.directory)
+        dotenv.load(found.root)
+        return found
 
     @functools.cached_property
     def settings(self) -> WorkspaceSpec:

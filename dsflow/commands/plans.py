@@ -55,7 +55,7 @@ class PlanOptions:
 _OPTIONS = (
     click.option("--exclude", multiple=True, metavar="SELECTION", help="Leave these jobs out; can be repeated."),
     click.option("-p", "--param", "params", multiple=True, metavar="K=V", help="Set a parameter; can be repeated."),
-    click.option("--runtime", type=click.Choice(["auto", "process", "docker"]), help="Where the jobs run."),
+    click.option("--runtime", type=click.Choice(["auto", "process", "docker", "submit"]), help="Where the jobs run."),
     click.option("-j", "--jobs", "jobs_at_once", type=click.IntRange(1, 512), help="So many tasks at once."),
     click.option("--memory", metavar="SIZE", help="Memory that running tasks may use together, such as 8g."),
     click.option(

@@ -10,6 +10,7 @@
     .dsflow/checks/LOOK.json                        what `dsflow check` found in what is published
     .dsflow/trash/TIME-RUN/                         what a publish replaced, for a while
     .dsflow/spark/                                  the warm Spark server, and what Spark spills
+    .dsflow/shared/                                 where jobs import the modules from that they share
 
 Tables and raw datasets are kept apart everywhere, because they may share a name.
 """
@@ -44,6 +45,7 @@ class Layout:
         self.checks = self.own / "checks"
         self.gate = self.own / "locks" / "gate"
         self.spark = self.own / "spark"
+        self.shared = self.own / "shared"
 
     def dataset(self, store: Store, name: str) -> Path:
         """Give the folder of a table or a raw dataset."""
