@@ -74,6 +74,20 @@ class EnvironmentMissing(DsflowError):
     exit_code = 4
 
 
+class NotShared(EnvironmentMissing):
+    """Spark computes where the datastore is not.
+
+    Args:
+        folder: What was written into, and is empty.
+    """
+
+    def __init__(self, folder: object) -> None:
+        super().__init__(
+            f"Spark has written the rows, and they are not in {folder}: where it computes is another disk",
+            "The datastore has to be on storage that the cluster and this machine both have, under the same path.",
+        )
+
+
 class PartitionLocked(DsflowError):
     """Another run is writing the same partition."""
 

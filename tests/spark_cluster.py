@@ -1,4 +1,4 @@
-"""A real Spark cluster: a master and two workers, each a process of its own, and a Connect server that computes on it."""
+"""A real Spark cluster: a master and two workers, each a process of its own, and a Connect server on top."""
 
 from __future__ import annotations
 
@@ -70,14 +70,23 @@ class Cluster:
         """Give the folders of all executors there ever were."""
         return sorted(self.folder.glob("worker-*/app-*/*"))
 
-    def add_worker(self) -> None:
-        """Start another worker, and wait until the master knows it."""
-        alive = self.state()["aliveworkers"]
-        place = self.folder / f"worker-{len(self.workers)}"
-        options = ["--cores", "2", "--memory", "2g", "--work-dir", str(place), "--webui-port", "0"]
-        worker = self.start(place.name, [], [_WORKER, "--host", "127.0.0.1", *options, self.master])
-        self.workers.append(worker)
-        wait_for(lambda: self.state()["aliveworkers"] > alive, f"{place.name} did not join")
+    @property
+    def alive(self) -> int:
+        """How many workers the master knows; -1 while it cannot say."""
+        try:
+            return int(self.state()["aliveworkers"])
+        except (OSError, ValueError):
+            return -1
+
+    def add_workers(self, count: int) -> None:
+        """Start more workers, and wait until the master knows them."""
+        for _ in range(count):
+            place = self.folder / f"worker-{len(self.workers)}"
+            options = ["--cores", "2", "--memory", "2g", "--work-dir", str(place), "--webui-port", "0"]
+            worker = self.start(place.name, [], [_WORKER, "--host", "127.0.0.1", *options, self.master])
+            self.workers.append(worker)
+        living = [worker for worker in self.workers if worker.poll() is None]
+        wait_for(lambda: self.alive == len(living), "the workers did not join")
 
     def kill_worker(self) -> None:
         """Kill a worker that has an executor, and its executors with it."""
@@ -95,10 +104,8 @@ class Cluster:
         log = place / "log4j2.properties"
         log.write_text(settings.log_to_stdout())
         own = os.getpid()
-        command = [
-            found.program, *java.flags(found, place, 1), "-Xmx384m", _QUICK, f"-Dlog4j2.configurationFile={log.as_uri()}",
-            *flags, "-cp", java.class_path(home), *arguments,
-        ]  # fmt: skip
+        usual = [*java.flags(found, place, 1), "-Xmx384m", _QUICK, f"-Dlog4j2.configurationFile={log.as_uri()}"]
+        command = [str(found.program), *usual, *flags, "-cp", java.class_path(home), *arguments]
         with open(self.folder / f"{name}.log", "wb") as output:
             process = subprocess.Popen(
                 command,
@@ -138,9 +145,8 @@ def cluster(spark_here: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     try:
         ports = ["--port", str(found.port), "--webui-port", str(found.page)]
         found.start("master", [], [_MASTER, "--host", "127.0.0.1", *ports])
-        wait_for(lambda: answers(found.page), "the master did not start")
-        found.add_worker()
-        found.add_worker()
+        wait_for(lambda: found.alive == 0, "the master did not start")
+        found.add_workers(2)
         yield found
     finally:
         found.stop()
@@ -160,8 +166,11 @@ def connect_server(cluster: Cluster) -> str:
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(port),
     }
-    cluster.start("connect", [f"-D{name}={value}" for name, value in given.items()], [_CONNECT])
-    wait_for(lambda: answers(port), "the Connect server did not start")
+    # Spark wants more memory for this than for the rest.
+    flags = ["-Xmx640m", *(f"-D{name}={value}" for name, value in given.items())]
+    server = cluster.start("connect", flags, [_CONNECT])
+    wait_for(lambda: answers(port) or server.poll() is not None, "the Connect server does not listen")
+    assert server.poll() is None, (cluster.folder / "connect.log").read_text()
     return f"sc://127.0.0.1:{port}"
 
 
