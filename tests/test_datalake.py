@@ -25,6 +25,7 @@ from tests.test_start_spark import started
 Dsflow = Callable[..., Screen]
 DS = "2026-11-20"
 JOB = "jobs/desk-steps"
+FULL_NAME = 'f.concat_ws(" ", "first_name", "second_name")'
 SPARK_SCRIPT = "version: 1\nkind: script\nengine: spark\noutput: {{table: {name}}}\n"
 MAIN = f"{JOB}/desk_steps_job.py"
 
@@ -89,15 +90,23 @@ def test_what_a_dotenv_file_says_reaches_the_job_and_never_git(project: Path, ds
 @spark_test
 @pytest.mark.usefixtures("spark_here")
 class TestSubmitted:
-    def test_the_job_gives_what_it_gives_everywhere(self, project: Path) -> None:
-        """12, 13, 14: the config that is sent counts, and a second run replaces what the first one wrote."""
+    def test_the_job_gives_what_it_gives_everywhere(self, project: Path, dsflow: Dsflow) -> None:
+        """12, 13, 14: the config that is sent counts, and a second run replaces what the first one wrote.
+
+        21, 22: the zip has what jobs share, and what `start_spark` needs; `test_packaging.py` has 20, 23 and 24.
+        """
+        build_tree(project, {"dependencies/names.py": "def tidy(name):\n    return name.strip()\n"})
+        main = project / MAIN
+        text = main.read_text().replace("from dsflow.spark", "from dependencies.names import tidy\nfrom dsflow.spark")
+        main.write_text(text.replace(FULL_NAME, f"f.udf(tidy)({FULL_NAME})"))
+        assert dsflow("package", "desk-steps", "--into", "packages").exit_code == 0
         sent = project / "configs"
         build_tree(sent, {"ten_config.json": '{"steps_per_floor": 10}'})
         for config, steps in (
             (sent / "ten_config.json", [10, 10, 20, 20, 30, 30, 40, 40]),
             (project / JOB / "configs" / "job_config.json", [21, 21, 42, 42, 63, 63, 84, 84]),
         ):
-            done = submit(project, "--files", str(config))
+            done = submit(project, "--py-files", "packages/packages.zip", "--files", str(config))
             assert done.returncode == 0, done.stderr
             assert f"WARN <desk-steps {application(done)}>: loaded config from {config.name}" in done.stderr
             [part] = (project / "loaded_data").glob("part-*")
