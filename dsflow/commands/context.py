@@ -22,10 +22,12 @@ class Context:
     Attributes:
         directory: Where to look for the workspace (`-C`), the current folder by default.
         console: The only writer to the terminal.
+        environment: The one that `--env` names; None where the command line names none.
     """
 
     directory: Path | None = None
     console: Console = field(default_factory=Console)
+    environment: str | None = None
 
     @property
     def json(self) -> bool:
