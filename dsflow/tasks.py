@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from dsflow import parameters, partitions, reads, shortforms
+from dsflow.dialects import check_dialect, dialect_of
 from dsflow.drafts import Asked, Draft, Recipe, date_parameter, draft_of, render_text
 from dsflow.errors import UsageError
 from dsflow.fingerprints import fingerprint, identity_of
@@ -76,6 +77,7 @@ class Maker:
         draft = draft_of(recipe, Asked(ds, given, positional))
         inputs, code = list(_inputs(draft)), None
         if recipe.text is not None:
+            check_dialect(recipe.job, self._settings, recipe.main_where)
             code = render_text(recipe.text, draft.names, recipe.main_where)
             inputs += [_from_datastore(draft, read) for read in recipe.undeclared(code)]
         hidden = {name: value for name, value in draft.values.items() if is_secret(name)}
@@ -130,6 +132,7 @@ class Maker:
             job=spec,
             main=main,
             engine=engine,
+            dialect=dialect_of(spec, self._settings),
             cell=frozenset(cell),
             parameters=parameters.declared(spec, cell, spec_where),
             text=read_text(path, main_where) if spec.kind == "sql" else None,

@@ -83,6 +83,7 @@ def task_on(target: Target, asked: Asked, apart: Apart) -> runner.Assignment:
         UsageError: the job cannot be run there, or the date or a parameter is wrong.
         JobFailed: an input is not there.
     """
+    # A query that says nothing of its dialect is what is being tried: it runs on every target as it stands.
     job = asked.job.model_copy(update={"engine": target.engine})
     one = assigned(asked.workspace, asked.settings, job, asked.arguments, asked.params)
     if one.task.output is None:
