@@ -42,6 +42,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "validate": ("dsflow.commands.validate:validate", "Check jobs and settings without running anything"),
         "render": ("dsflow.commands.render:render", "Show a job for a date with everything filled in"),
+        "port": ("dsflow.commands.port:port", "Move a sql job to the other engine, with proof"),
         "schema": ("dsflow.commands.schema:schema", "Print the JSON schema of a file, for editors"),
     },
     "Run": {

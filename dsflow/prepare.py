@@ -73,8 +73,11 @@ def assigned(
     arguments: Sequence[str],
     params: Sequence[str],
     port: int | None = None,
+    query: str | None = None,
 ) -> Assignment:
     """Give the task of a job for one date, with what its run needs; the arguments are those of `prepare`.
+
+    A `query` takes the place of the one in the job's folder.
 
     Raises:
         UsageError: the spec, the ds or a parameter is wrong.
@@ -87,7 +90,8 @@ def assigned(
         )
     ds = None if spec.legacy or not arguments else arguments[0]
     positional = arguments if spec.legacy else ()
-    task, secrets = tasks.make_task(workspace, spec, ds, parse_given(params), positional)
+    maker = tasks.Maker(workspace, settings, queries={spec.name: query} if query is not None else None)
+    task, secrets = maker.task(spec, ds, parse_given(params), positional)
     return assignment_of(_with_port(task, port), secrets, spec, settings)
 
 

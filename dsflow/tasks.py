@@ -50,13 +50,21 @@ class Maker:
         workspace: Where the jobs are.
         settings: The workspace's settings.
         pipeline: The pipeline if there is one already; else the specs of all jobs are read where a job reads tables.
+        queries: Queries of jobs, by job, that take the place of those in their folders.
     """
 
-    def __init__(self, workspace: Workspace, settings: WorkspaceSpec, pipeline: Pipeline | None = None) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        settings: WorkspaceSpec,
+        pipeline: Pipeline | None = None,
+        queries: Mapping[str, str] | None = None,
+    ) -> None:
         self._workspace = workspace
         self._settings = settings
         self._nodes = dict(pipeline.nodes) if pipeline else {}
         self._writers = functools.cache(lambda: pipeline.writers if pipeline else writers_in(workspace))
+        self._queries = queries or {}
         self._recipes: dict[str, Recipe] = {}
 
     def task(
@@ -135,7 +143,7 @@ class Maker:
             dialect=dialect_of(spec, self._settings),
             cell=frozenset(cell),
             parameters=parameters.declared(spec, cell, spec_where),
-            text=read_text(path, main_where) if spec.kind == "sql" else None,
+            text=self._queries.get(spec.name, read_text(path, main_where)) if spec.kind == "sql" else None,
             spec_where=spec_where,
             main_where=main_where,
             settle=lambda mention: self._writers().settle(spec, mention),

@@ -99,20 +99,21 @@ def _show(context: Context, sides: Sequence[Side], verdicts: Sequence[Verdict], 
         task = sides[0].task
         console.document({"job": task.job, "ds": task.ds, "same": same, "tolerance": tolerance, "targets": told})
         return
-    rows = [_row(verdict, is_first=verdict is first) for verdict in verdicts]
+    rows = [row_of_verdict(verdict, is_first=verdict is first) for verdict in verdicts]
     console.table(["target", "rows", "columns", "time", "result"], rows)
     for side, verdict in zip(sides, verdicts, strict=True):
         if not verdict.same:
             console.line()
             console.line(f"{verdict.target}{'' if verdict is first else f' against {first.target}'}")
-            for line in _lines(verdict, first.target):
+            for line in lines_of_verdict(verdict, first.target):
                 console.line(f"  {line}")
             console.line(f"  kept until the next look: {context.workspace.shown(_kept(context, side))}")
     if same:
         console.line(f"The same on {show_count(len(verdicts), 'target')}; numbers may differ by {tolerance:g} of them.")
 
 
-def _row(verdict: Verdict, *, is_first: bool) -> list[str]:
+def row_of_verdict(verdict: Verdict, *, is_first: bool) -> list[str]:
+    """Give the cells of one target: its name, rows, columns, time, and how it compares."""
     result = "failed" if verdict.problem else "different" if not verdict.same else "same"
     rows = "" if verdict.rows is None else f"{verdict.rows:,}"
     columns = str(len(verdict.columns)) if verdict.columns else ""
@@ -120,7 +121,8 @@ def _row(verdict: Verdict, *, is_first: bool) -> list[str]:
     return [verdict.target, rows, columns, show_seconds(verdict.seconds), told]
 
 
-def _lines(verdict: Verdict, first: str) -> list[str]:
+def lines_of_verdict(verdict: Verdict, first: str) -> list[str]:
+    """Give what is not the same on a target, or why it failed, in lines for a person."""
     if verdict.problem:
         return [verdict.problem, *(f"  {line}" for line in verdict.details)]
     lines = ["columns", *(f"  {change}" for change in verdict.schema)] if verdict.schema else []

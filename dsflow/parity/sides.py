@@ -35,6 +35,8 @@ class Asked:
         arguments: What followed its name: a date, or the parameters of a version '0.1' job.
         params: `k=v` texts.
         notify: Gets a line before anything slow.
+        query: A query in place of the job's own.
+        inputs: Changes what the task reads.
     """
 
     workspace: Workspace
@@ -43,6 +45,8 @@ class Asked:
     arguments: Sequence[str]
     params: Sequence[str] = ()
     notify: Callable[[str], None] = lambda line: None
+    query: str | None = None
+    inputs: Callable[[Input], Input] = lambda source: source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +89,11 @@ def task_on(target: Target, asked: Asked, apart: Apart) -> runner.Assignment:
     """
     # A query that says nothing of its dialect is what is being tried: it runs on every target as it stands.
     job = asked.job.model_copy(update={"engine": target.engine})
-    one = assigned(asked.workspace, asked.settings, job, asked.arguments, asked.params)
+    one = assigned(asked.workspace, asked.settings, job, asked.arguments, asked.params, query=asked.query)
     if one.task.output is None:
         raise UsageError(f"{job.name} has no output, so there is nothing to compare")
     datastore = Datastore(asked.workspace.datastore.resolve())
-    inputs = tuple(_pinned(source, datastore) for source in one.task.inputs)
+    inputs = tuple(asked.inputs(_pinned(source, datastore)) for source in one.task.inputs)
     # What goes wrong here, goes wrong the same way a second time.
     return dataclasses.replace(one, task=dataclasses.replace(one.task, apart=apart.name, inputs=inputs), retries=0)
 
