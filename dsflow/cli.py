@@ -52,6 +52,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "test": ("dsflow.commands.test:test", "Run the tests of jobs on small inputs"),
         "parity": ("dsflow.commands.parity:parity", "Run a job on several targets and compare what it makes"),
         "build-images": ("dsflow.commands.build_images:build_images", "Build the images that jobs run in"),
+        "package": ("dsflow.commands.package:package", "Make what spark-submit needs for a job"),
+        "submit": ("dsflow.commands.package:submit", "Run a job on a Spark cluster by spark-submit"),
         "start-spark": ("dsflow.commands.start_spark:start_spark", "Start the Spark server that jobs share"),
         "serve": ("dsflow.commands.serve:serve", "Run jobs for other programs, over HTTP"),
     },

@@ -33,6 +33,7 @@ from dsflow.pipeline import Pipeline
 from dsflow.quantities import memory_bytes, seconds
 from dsflow.reads import Read
 from dsflow.shortforms import Setting, expectation
+from dsflow.spark.hidden import hide
 from dsflow.specs.legacy import Place, place_of
 from dsflow.specs.load import JobSpec, SparkSpec, WorkspaceSpec, load_job, load_workspace
 from dsflow.specs.yaml import read_text
@@ -185,20 +186,34 @@ def _blank(draft: Draft, settings: WorkspaceSpec) -> Task:
         task_specs=draft.task_specs,
         legacy=job.legacy,
         engine=draft.recipe.engine,
-        spark=spark_of(settings.spark, job.session) if draft.recipe.engine == "spark" else Spark(),
+        spark=_spark(draft, settings) if draft.recipe.engine == "spark" else Spark(),
         expectations=_expectations(draft),
         port=settings.ports.get("dash", usual_port) if usual_port else None,
     )
+
+
+def _spark(draft: Draft, settings: WorkspaceSpec) -> Spark:
+    session = draft.job.session
+    if settings.spark.remote and session == "classic":
+        raise UsageError(
+            f"{draft.recipe.spec_where}: session: a classic session cannot join the Spark server of `spark.remote`",
+            "Name a `spark.master` in this environment, or run the job in another one (`--env`).",
+        )
+    return hide(spark_of(settings.spark, session))[0]
 
 
 def spark_of(settings: SparkSpec, session: Literal["connect", "classic"] = "connect") -> Spark:
     """Give how Spark runs by the workspace's settings."""
     return Spark(
         session=session,
+        remote=settings.remote or "",
         memory=memory_bytes(settings.memory) if settings.memory else None,
         idle=seconds(settings.idle),
         archive=settings.archive,
-        settings={name: _as_spark(value) for name, value in settings.settings.items()},
+        settings={
+            **{name: _as_spark(value) for name, value in settings.settings.items()},
+            **({"spark.master": settings.master} if settings.master else {}),
+        },
     )
 
 

@@ -50,7 +50,7 @@ OWNERS = {
     "pyarrow": {"engines.duckdb"},
     "pytest": {"testing.plugin"},
     "py4j": {"spark.gateway"},
-    "pyspark": {"engines.spark", "spark.sessions"},
+    "pyspark": {"engines.spark", "spark.application", "spark.configuration", "spark.sessions"},
     "pydantic": {"specs.errors", "specs.fields", "specs.legacy", "specs.load", "specs.models", "specs.testfile"},
     "pygments": {"highlighting"},
     "rich": {"board", "console", "screen"},

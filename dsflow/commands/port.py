@@ -103,7 +103,8 @@ def _written(context: Context, made: Port, problem: str, *, anyway: bool, yes: b
         console.note("Change the query so that both make the same, or give `--anyway`. Nothing was written.")
         return False
     if not yes:
-        plans.confirm(console.is_terminal, f"Let {made.into} compute {name} from now on?")
+        question = f"Let {made.into} compute {name} from now on?"
+        plans.confirm(console.is_terminal, question, "`-y` writes it without asking. Nothing was written.")
     porting.write(made, context.workspace)
     console.line(f"{name} is computed by {made.into} from now on; `dsflow run {name}` runs it.")
     return True

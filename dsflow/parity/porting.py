@@ -26,7 +26,7 @@ from dsflow.parity.judge import Verdict, judge
 from dsflow.parity.sides import Asked, Side, run_on, task_on
 from dsflow.parity.targets import target
 from dsflow.parity.translation import translated
-from dsflow.prepare import assigned
+from dsflow.prepare import task_of
 from dsflow.specs.load import JobSpec
 from dsflow.specs.yaml import read_mapping, read_text
 from dsflow.store.datastore import Datastore, Partition
@@ -188,7 +188,7 @@ def find_date(asked: Asked) -> str | None:
     job = asked.job.model_copy(update={"engine": dialect, "dialect": (dialect,)})
     for ds in list(_dates(job, datastore))[:_MOST_DATES]:
         with contextlib.suppress(DsflowError):
-            task = assigned(asked.workspace, asked.settings, job, (ds,), asked.params).task
+            task = task_of(asked.workspace, asked.settings, job, (ds,), asked.params)[0]
             for source in task.inputs:
                 partitions_of(source, datastore)
             return ds
@@ -224,7 +224,7 @@ def _columns(asked: Asked, dialect: str, ds: str) -> Mapping[str, str]:
     datastore = Datastore(asked.workspace.datastore.resolve())
     job = asked.job.model_copy(update={"engine": dialect, "dialect": (dialect,)})
     types: dict[str, set[str]] = {"ds": {"VARCHAR"}}
-    for source in assigned(asked.workspace, asked.settings, job, (ds,), asked.params).task.inputs:
+    for source in task_of(asked.workspace, asked.settings, job, (ds,), asked.params)[0].inputs:
         for partition in partitions_of(source, datastore)[-1:]:
             for column in partition.manifest.columns if partition.manifest else ():
                 types.setdefault(column.name, set()).add(column.type)

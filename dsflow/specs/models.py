@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
 from dsflow.model import Action, Grain, Severity
 from dsflow.partitions import Standing
@@ -14,6 +14,7 @@ from dsflow.specs.fields import (
     Duration,
     EngineName,
     Flag,
+    FolderName,
     Format,
     Image,
     JobName,
@@ -28,6 +29,8 @@ from dsflow.specs.fields import (
     Port,
     Requirement,
     RuntimeName,
+    SparkMaster,
+    SparkRemote,
     Spec,
     VariableName,
     Word,
@@ -38,6 +41,9 @@ from dsflow.specs.fields import (
     shape,
     zone,
 )
+
+# Where jobs keep what they share, if nobody says.
+MODULES = ("dependencies",)
 
 
 class InputSpec(Spec):
@@ -199,6 +205,10 @@ class JobFile(Spec):
     schedule: Annotated[ScheduleSpec, BeforeValidator(cron_alone, json_schema_input_type=ScheduleSpec | str)] | None = (
         Field(default=None, description="When the job is due; a text is its `cron`.")
     )
+    modules: tuple[FolderName, ...] | None = Field(
+        default=None,
+        description="Folders of modules that are sent with it to a cluster; those of dsflow.yml if absent.",
+    )
     run: RunSpec = RunSpec()
 
 
@@ -300,12 +310,24 @@ class ServiceSpec(Spec):
 class SparkSpec(Spec):
     """How Spark runs, for jobs of the engine `spark`."""
 
+    remote: SparkRemote | None = Field(
+        default=None, description="The Connect server that tasks join, instead of one of their own: sc://HOST:PORT."
+    )
+    master: SparkMaster | None = Field(
+        default=None, description="Where Spark computes: local[*], spark://HOST:PORT, yarn or k8s://URL."
+    )
     memory: Memory | None = Field(default=None, description="Its heap; a quarter of the machine's memory if absent.")
     idle: Duration = Field(default="30m", description="The warm server ends when nobody has used it for so long.")
     archive: Flag = Field(default=True, description="Keep the classes it has loaded, so that it starts faster.")
     settings: dict[Line, PlainValue] = Field(
         default={}, description="Settings of Spark, such as spark.sql.shuffle.partitions."
     )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.remote and self.master:
+            raise ValueError("give 'remote' or 'master', not both")
+        return self
 
 
 class EnvironmentSpec(Spec):
@@ -335,6 +357,9 @@ class WorkspaceSpec(Spec):
     spark: SparkSpec = SparkSpec()
     image: Image | None = Field(default=None, description="The image of jobs that do not name one.")
     history: Line = Field(default="sqlite:///datastore/job_runs/history.db", description="URL of the database of runs.")
+    modules: tuple[FolderName, ...] = Field(
+        default=MODULES, description="Folders of modules that jobs share, which are sent with them to a cluster."
+    )
     templates: tuple[Line, ...] = Field(default=(), description="More templates: folders or git URLs.")
     ports: dict[Annotated[str, name_of_a("service")], Port] = Field(default={}, description="The port of each service.")
     base_image: Image | None = Field(default=None, description="The image that dsflow's own images are built on.")
