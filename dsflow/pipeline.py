@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dsflow.dialects import dialect_of
 from dsflow.errors import UsageError, did_you_mean
 from dsflow.jobfiles import main_file
 from dsflow.lineage import mentions
@@ -131,7 +132,7 @@ def load(workspace: Workspace, settings: WorkspaceSpec) -> Pipeline:
     nodes: dict[str, Node] = {}
     for name, job in jobs.items():
         try:
-            nodes[name] = _node(workspace, job, writers, job.engine or settings.engine)
+            nodes[name] = _node(workspace, job, writers, dialect_of(job, settings))
         except UsageError as error:
             broken[name] = error
     parents = {name: _parents_of(node, nodes, writers) for name, node in nodes.items()}
@@ -150,9 +151,9 @@ def load(workspace: Workspace, settings: WorkspaceSpec) -> Pipeline:
     )
 
 
-def _node(workspace: Workspace, job: JobSpec, writers: Writers, engine: str) -> Node:
+def _node(workspace: Workspace, job: JobSpec, writers: Writers, dialect: str) -> Node:
     main = main_file(workspace, job)
-    settled = [writers.settle(job, mention) for mention in mentions(workspace, job, main, engine)]
+    settled = [writers.settle(job, mention) for mention in mentions(workspace, job, main, dialect)]
     writer = writer_of(workspace, job)
     return Node(
         job=job,

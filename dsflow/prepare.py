@@ -58,7 +58,7 @@ def prepare(
     """
     spec = load_job(workspace, job)
     wanted = wanted_runtime(spec, settings, runtime)
-    task, secrets = _task(workspace, settings, spec, arguments, params)
+    task, secrets = task_of(workspace, settings, spec, arguments, params)
     assignment = assignment_of(_with_port(task, port), secrets, spec, settings, wanted)
     where, reason = choose(wanted)
     return Chosen(
@@ -69,9 +69,27 @@ def prepare(
     )
 
 
-def _task(
-    workspace: Workspace, settings: WorkspaceSpec, spec: JobSpec, arguments: Sequence[str], params: Sequence[str]
+def task_of(
+    workspace: Workspace,
+    settings: WorkspaceSpec,
+    spec: JobSpec,
+    arguments: Sequence[str],
+    params: Sequence[str],
+    query: str | None = None,
 ) -> tuple[Task, dict[str, Any]]:
+    """Give the task of a job for one date, and the values of its secret parameters.
+
+    Args:
+        workspace: Where the job is.
+        settings: The workspace's settings.
+        spec: The job.
+        arguments: As for `prepare`.
+        params: `k=v` texts.
+        query: A query in place of the one in the job's folder.
+
+    Raises:
+        UsageError: the spec, the ds or a parameter is wrong.
+    """
     if not spec.legacy and len(arguments) > 1:
         raise UsageError(
             f"{spec.name} takes one date, and {len(arguments)} arguments were given: {' '.join(arguments)}",
@@ -79,7 +97,8 @@ def _task(
         )
     ds = None if spec.legacy or not arguments else arguments[0]
     positional = arguments if spec.legacy else ()
-    return tasks.Maker(workspace, settings).task(spec, ds, parse_given(params), positional)
+    maker = tasks.Maker(workspace, settings, queries={spec.name: query} if query is not None else None)
+    return maker.task(spec, ds, parse_given(params), positional)
 
 
 def assignment_of(

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from dsflow import parameters, partitions, reads, shortforms
+from dsflow.dialects import check_dialect, dialect_of
 from dsflow.drafts import Asked, Draft, Recipe, date_parameter, draft_of, render_text
 from dsflow.errors import UsageError
 from dsflow.fingerprints import fingerprint, identity_of
@@ -50,13 +51,21 @@ class Maker:
         workspace: Where the jobs are.
         settings: The workspace's settings.
         pipeline: The pipeline if there is one already; else the specs of all jobs are read where a job reads tables.
+        queries: Queries of jobs, by job, that take the place of those in their folders.
     """
 
-    def __init__(self, workspace: Workspace, settings: WorkspaceSpec, pipeline: Pipeline | None = None) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        settings: WorkspaceSpec,
+        pipeline: Pipeline | None = None,
+        queries: Mapping[str, str] | None = None,
+    ) -> None:
         self._workspace = workspace
         self._settings = settings
         self._nodes = dict(pipeline.nodes) if pipeline else {}
         self._writers = functools.cache(lambda: pipeline.writers if pipeline else writers_in(workspace))
+        self._queries = queries or {}
         self._recipes: dict[str, Recipe] = {}
 
     def task(
@@ -77,6 +86,7 @@ class Maker:
         draft = draft_of(recipe, Asked(ds, given, positional))
         inputs, code = list(_inputs(draft)), None
         if recipe.text is not None:
+            check_dialect(recipe.job, self._settings, recipe.main_where)
             code = render_text(recipe.text, draft.names, recipe.main_where)
             inputs += [_from_datastore(draft, read) for read in recipe.undeclared(code)]
         hidden = {name: value for name, value in draft.values.items() if is_secret(name)}
@@ -132,9 +142,10 @@ class Maker:
             job=spec,
             main=main,
             engine=engine,
+            dialect=dialect_of(spec, self._settings),
             cell=frozenset(cell),
             parameters=parameters.declared(spec, cell, spec_where),
-            text=read_text(path, main_where) if spec.kind == "sql" else None,
+            text=self._queries.get(spec.name, read_text(path, main_where)) if spec.kind == "sql" else None,
             spec_where=spec_where,
             main_where=main_where,
             settle=lambda mention: self._writers().settle(spec, mention),

@@ -55,7 +55,7 @@ OWNERS = {
     "pygments": {"highlighting"},
     "rich": {"board", "console", "screen"},
     "sqlalchemy": {"history", "history_tables"},
-    "sqlglot": {"conditions", "queries", "sqltrees"},
+    "sqlglot": {"conditions", "parity", "queries", "sqltrees"},
     "starlette": {"serve"},
     "uvicorn": {"serve.server"},
     "yaml": {"specs.yaml"},

@@ -188,14 +188,16 @@ def explain(context: Context, plan: Plan, *, only_waiting: bool = False) -> None
         context.console.line(line)
 
 
-def confirm(console_is_terminal: bool, question: str) -> None:
+def confirm(
+    console_is_terminal: bool, question: str, hint: str = "`-y` runs it without asking, `--dry-run` only shows it."
+) -> None:
     """Ask the person; without one there must have been `-y`.
 
     Raises:
         UsageError: nobody can be asked.
     """
     if not (console_is_terminal and sys.stdin.isatty()):
-        raise UsageError("nobody is there to be asked", "`-y` runs it without asking, `--dry-run` only shows it.")
+        raise UsageError("nobody is there to be asked", hint)
     click.confirm(question, abort=True, err=True)
 
 

@@ -166,6 +166,9 @@ PlainValue = Annotated[ParameterValue, AfterValidator(_single)]
 ColumnNames = Annotated[
     tuple[Line, ...], BeforeValidator(_alone, json_schema_input_type=str | list[str]), Field(min_length=1)
 ]
+Dialects = Annotated[
+    tuple[EngineName, ...], BeforeValidator(_alone, json_schema_input_type=str | list[str]), Field(min_length=1)
+]
 MostFailures = Annotated[
     int | float | str, AfterValidator(check_most), WithJsonSchema({"type": ["integer", "number", "string"]})
 ]

@@ -10,6 +10,7 @@ from dsflow.model import Action, Grain, Severity
 from dsflow.partitions import Standing
 from dsflow.specs.fields import (
     ColumnNames,
+    Dialects,
     Duration,
     EngineName,
     Flag,
@@ -186,6 +187,9 @@ class JobFile(Spec):
     kind: KindName = Field(description="What the main file is.")
     main: Line | None = Field(default=None, description="The file to run; found if the folder has only one that fits.")
     engine: EngineName | None = Field(default=None, description="What computes.")
+    dialect: Dialects | None = Field(
+        default=None, description="The SQL a query is written in, where that is not its engine's; one or several."
+    )
     session: Literal["connect", "classic"] = Field(
         default="connect", description="With Spark: the workspace's warm server, or Spark in the job's own process."
     )
@@ -347,6 +351,9 @@ class WorkspaceSpec(Spec):
     )
     runtime: RuntimeName = Field(default="auto", description="Where jobs run if they do not say.")
     engine: EngineName = Field(default="duckdb", description="What computes if a job does not say.")
+    dialect: EngineName | None = Field(
+        default=None, description="The SQL of jobs that do not say; that of `engine`, whatever the environment."
+    )
     spark: SparkSpec = SparkSpec()
     image: Image | None = Field(default=None, description="The image of jobs that do not name one.")
     history: Line = Field(default="sqlite:///datastore/job_runs/history.db", description="URL of the database of runs.")

@@ -112,7 +112,10 @@ def merged(layers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     inner = _without_rivals([dict(layer.get("spark") or {}) for layer in ordered])
     settings = dict(ChainMap(*(dict(spark.get("settings") or {}) for spark in inner)))
     spark = dict(ChainMap(*map(dict, inner))) | {"settings": settings}
-    return dict(ChainMap(*map(dict, ordered))) | {"spark": spark}
+    found = dict(ChainMap(*map(dict, ordered)))
+    # The last two are the file and the defaults: what jobs were written for, wherever they are run now.
+    written_for = ChainMap(*map(dict, ordered[-2:]))["engine"]
+    return found | {"spark": spark, "dialect": found["dialect"] or written_for}
 
 
 def _without_rivals(layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
