@@ -1,0 +1,1 @@
+"""Sampling: the same pipeline on a small, true copy of production. docs/sampling.md."""
