@@ -16,7 +16,7 @@ from dsflow import shortforms
 from dsflow.errors import UsageError
 from dsflow.masking import MASK, is_secret
 from dsflow.model import QUARANTINE
-from dsflow.specs import legacy
+from dsflow.specs import legacy, sources
 from dsflow.specs.errors import Place, sentence, sentences
 from dsflow.specs.fields import Spec
 from dsflow.specs.models import (
@@ -208,7 +208,9 @@ def _settle(workspace: Workspace, command_line: Mapping[str, Any]) -> tuple[Work
         "default": WorkspaceSpec().model_dump(),
     }
     # Each layer is checked on its own, so that a mistake is told where it was made.
-    _checked(WorkspaceSpec, layers[shown], shown)
+    _checked(
+        WorkspaceSpec, layers[shown], shown, [_told(place, text) for place, text in sources.problems(layers[shown])]
+    )
     _checked(WorkspaceSpec, layers["environment"], "environment DSFLOW_*")
     _checked(WorkspaceSpec, layers["command line"], "command line")
     return WorkspaceSpec.model_validate(dict(ChainMap(*layers.values()))), layers

@@ -36,6 +36,7 @@ from dsflow.specs.fields import (
     shape,
     zone,
 )
+from dsflow.specs.sources import KeyColumns, KeyName, SourceName, SourceSpec
 
 
 class InputSpec(Spec):
@@ -319,3 +320,9 @@ class WorkspaceSpec(Spec):
     ports: dict[Annotated[str, name_of_a("service")], Port] = Field(default={}, description="The port of each service.")
     base_image: Image | None = Field(default=None, description="The image that dsflow's own images are built on.")
     ca_bundle: Line | None = Field(default=None, description="Certificates to trust while building images.")
+    sources: dict[SourceName, SourceSpec] = Field(
+        default={}, description="What a sampled run reads: where all of it is, and which of it is enough."
+    )
+    keys: dict[KeyName, tuple[KeyColumns, ...]] = Field(
+        default={}, description="Columns that mean the same, by name: [orders.customer_id, customers.id]."
+    )
