@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from dsflow.engines.contract import Engine
 from dsflow.engines.literals import literal
 from dsflow.errors import JobFailed
-from dsflow.model import File, Fingerprint, InputUsed, Manifest, Output
+from dsflow.model import Fingerprint, InputUsed, Manifest, Output
 from dsflow.sampling.drawing import Rule, select, values_of
 from dsflow.store.layout import Layout
 from dsflow.store.publishing import Staging, content_hash, describe
@@ -133,6 +133,6 @@ def _drawn(engine: Engine, piece: Piece) -> Any:
 
 def _described(engine: Engine, manifest: Manifest, folder: Path) -> Manifest:
     inspection = engine.inspect([folder / file.name for file in manifest.files])
-    counted: Callable[[File, int], File] = lambda file, rows: dataclasses.replace(file, rows=rows)
-    files = tuple(map(counted, manifest.files, inspection.rows))
+    counted = zip(manifest.files, inspection.rows, strict=True)
+    files = tuple(dataclasses.replace(file, rows=rows) for file, rows in counted)
     return dataclasses.replace(manifest, files=files, columns=inspection.columns)

@@ -1,4 +1,4 @@
-"""Which rows of a source are its sample, as one SELECT for DuckDB. First the filter, then the sample of what is left."""
+"""Which rows of a source are its sample, as one SELECT for DuckDB: first the filter, then the sample of the rest."""
 
 from __future__ import annotations
 
@@ -83,6 +83,5 @@ def _place(rule: Rule, table: str) -> str:
 def _most(rule: Rule) -> str:
     """Give how many rows of a value are kept; one at least, so that none is lost."""
     own = f"count(*) OVER (PARTITION BY {quoted(rule.stratify or '')})"
-    return (
-        f"ceil({own} * {rule.share or 0!r})" if rule.rows is None else f"ceil({own} * {rule.rows:d} / count(*) OVER ())"
-    )
+    share = f"{rule.share!r}" if rule.rows is None else f"{rule.rows:d} / count(*) OVER ()"
+    return f"ceil({own} * {share})"

@@ -21,6 +21,7 @@ from dsflow.shortforms import check_most
 from dsflow.workspace import check_name
 
 Format = Literal["csv", "json", "parquet", "text"]
+RuntimeName = Literal["auto", "process", "docker"]
 
 # Names that every SQL text and every parameters cell may use; dsflow gives them their values.
 GIVEN_NAMES = ("ds", "ds_nodash", "prev_ds", "next_ds", "start", "end", "run_id", "job", "params", "macros")

@@ -33,10 +33,12 @@ class Layout:
 
     Args:
         root: The datastore's folder, such as `datastore/` or `/data`.
+        read_only: It is looked at and never touched: no repair, no index, no lock.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
         self.root = root.absolute()
+        self.read_only = read_only
         self.own = self.root / ".dsflow"
         self.staging = self.own / "staging"
         self.trash = self.own / "trash"
