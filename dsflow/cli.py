@@ -49,6 +49,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "backfill": ("dsflow.commands.backfill:backfill", "Run jobs for many dates, those that are not fresh"),
         "mark-fresh": ("dsflow.commands.mark_fresh:mark_fresh", "Accept partitions as they are, running nothing"),
         "test": ("dsflow.commands.test:test", "Run the tests of jobs on small inputs"),
+        "parity": ("dsflow.commands.parity:parity", "Run a job on several targets and compare what it makes"),
         "build-images": ("dsflow.commands.build_images:build_images", "Build the images that jobs run in"),
         "start-spark": ("dsflow.commands.start_spark:start_spark", "Start the Spark server that jobs share"),
         "serve": ("dsflow.commands.serve:serve", "Run jobs for other programs, over HTTP"),

@@ -8,6 +8,7 @@
     .dsflow/locks/{tables,raw}/NAME/ds=DS           who is writing the partition
     .dsflow/locks/gate                              held for moments, by whoever takes a lock or repairs
     .dsflow/checks/LOOK.json                        what `dsflow check` found in what is published
+    .dsflow/apart/LOOK/RUN/                         a run that publishes nothing, with what it made
     .dsflow/trash/TIME-RUN/                         what a publish replaced, for a while
     .dsflow/spark/                                  the warm Spark server, and what Spark spills
 
@@ -43,6 +44,7 @@ class Layout:
         self.staging = self.own / "staging"
         self.trash = self.own / "trash"
         self.checks = self.own / "checks"
+        self.apart = self.own / "apart"
         self.gate = self.own / "locks" / "gate"
         self.spark = self.own / "spark"
 
