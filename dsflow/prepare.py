@@ -17,7 +17,6 @@ from dsflow.runner import Assignment
 from dsflow.runtimes.contract import Folders, Runtime
 from dsflow.runtimes.registry import choose
 from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job
-from dsflow.specs.settings import check_own
 from dsflow.workspace import Workspace
 
 
@@ -56,7 +55,6 @@ def prepare(
         UsageError: the job, its spec, the ds or a parameter is wrong.
         EnvironmentMissing: the runtime cannot run tasks here, or the port is taken.
     """
-    check_own(workspace, settings)
     spec = load_job(workspace, job)
     assignment = assigned(workspace, settings, spec, arguments, params, port)
     where, reason = choose(runtime or spec.run.runtime or settings.runtime)

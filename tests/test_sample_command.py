@@ -173,13 +173,13 @@ def test_a_source_with_neither_filter_nor_sample_is_copied_whole_and_says_so(
 
 
 def test_what_is_over_its_limit_is_refused_and_nothing_is_copied(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
-    small = SOURCES.replace("orders: {environment: prod,", "orders: {environment: prod, limit: 1k,")
+    small = SOURCES.replace("orders: {environment: prod,", "orders: {environment: prod, limit: 500,")
     workspace = laptop(make_workspace, small)
     before = everything_outside(workspace)
     refused = dsflow("run", "sales", LAST, "--sample")
     assert refused.exit_code == 2
     assert "the sample of orders would have about" in refused.err
-    assert "its limit is 1.0 kB" in refused.err
+    assert "its limit is 500 B" in refused.err
     assert samples(workspace).names("table") == []
     assert everything_outside(workspace) == before
 
@@ -201,12 +201,14 @@ def test_dev_writes_into_no_datastore_of_another_environment(
         ["sample", "fetch"],
         ["sample", "drop", "-y"],
         ["mark-fresh", SPAN, "-y"],
+        ["prune", "orders", "--keep", "daily:1", "-y"],
+        ["status"],
     ):
         refused = dsflow(*command)
         assert refused.exit_code == 2, command
         assert "is marked dev" in refused.err, command
-        assert "belongs to the datastore of prod" in refused.err
-    assert dsflow("status").exit_code == 0, "looking is allowed"
+        assert "belongs to prod" in refused.err
+    assert dsflow("config").exit_code == 0
     assert everything_outside(workspace) == before
 
 
@@ -216,11 +218,8 @@ def test_a_link_to_production_is_found_out(make_workspace: MakeWorkspace, dsflow
     (workspace.root / "datastore").symlink_to("../production")
     before = everything_outside(workspace)
     assert "is marked dev" in dsflow("run", "sales", LAST).err
-    assert dsflow("ls", "tables").exit_code == 0
     assert "is marked dev" in dsflow("run", "sales", LAST, "--sample").err
-    assert {path for path in everything_outside(workspace) if path not in before} <= {
-        str(production(workspace) / ".dsflow" / "index" / "tables" / f"{name}.json") for name in ("customers",)
-    }
+    assert everything_outside(workspace) == before
 
 
 def test_another_environment_is_chosen_by_name(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
@@ -327,7 +326,7 @@ def test_a_database_is_sampled_by_its_own_statistics_and_hash(
     engine = sa.create_engine(postgres, poolclass=sa.NullPool)
     with engine.begin() as connection:
         for statement in _PEOPLE.split(";"):
-            connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(statement.replace("%", "%%"))
     sources = """
 sources:
   people: {url: $SHOP, sample: {key: person, share: 0.02}}

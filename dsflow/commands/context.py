@@ -42,7 +42,7 @@ class Context:
         """The workspace that holds the directory, with the datastore of its environment, or with its samples.
 
         Raises:
-            UsageError: there is none, or its settings have mistakes.
+            UsageError: there is none, its settings have mistakes, or the data is another environment's.
         """
         from dsflow.specs.settings import located
 
@@ -59,16 +59,6 @@ class Context:
         from dsflow.workspace import Workspace
 
         return Workspace.find(self.directory)
-
-    def check_own(self) -> None:
-        """Make sure that a command may write into the datastore.
-
-        Raises:
-            UsageError: this environment is marked `dev`, and the datastore belongs to another one.
-        """
-        from dsflow.specs.settings import check_own
-
-        check_own(self.workspace, self.settings)
 
     @functools.cached_property
     def settings(self) -> WorkspaceSpec:

@@ -64,7 +64,6 @@ def fetch(context: Context, arguments: tuple[str, ...], force: bool) -> None:
     Without dates all partitions; of what has none by itself, yesterday. What is there and would come out the same is
     left alone, so the same command goes on after a failure. A sample that is there stays until the new one is whole.
     """
-    context.check_own()
     samples = _samples(context)
     found = sampled.fetch(context, samples, _wanted(samples, arguments), thorough=True, force=force)
     joins = _joins(context, samples)
@@ -120,7 +119,6 @@ def drop(context: Context, names: tuple[str, ...], yes: bool) -> None:
     from dsflow.samples.report import held
     from dsflow.store.publishing import remove
 
-    context.check_own()
     samples = _samples(context)
     there = {one.name: one for one in held(samples)}
     for name in names:
@@ -162,7 +160,7 @@ def _wanted(samples: Samples, arguments: Sequence[str]) -> dict[Source, list[str
     for source in sources:
         first, last = dates or source.whole_span or span("yesterday")
         found[source] = source.within(first, last)
-        newest = source.newest(last) if dates else None
+        newest = source.newest(last) if dates and source.datastore else None
         # A snapshot counts until the next one.
         if not found[source] and newest is not None:
             found[source] = [newest]

@@ -89,7 +89,7 @@ def provide(
         dry_run: Only say what would be fetched.
 
     Raises:
-        UsageError: `--offline` is given without `--sample`, or the datastore is not this environment's to write.
+        UsageError: `--offline` is given without `--sample`.
         DsflowError: a sample is not there and cannot be fetched.
     """
     if not context.sampled:
@@ -100,7 +100,6 @@ def provide(
     from dsflow.samples import needs
     from dsflow.samples.fetching import Samples
 
-    context.check_own()
     samples = Samples(context.workspace, context.settings)
     dates = {name: partitions.between(*span, pipeline.nodes[name].job.grain) for name in jobs}
     wanted = needs.needs_of(pipeline, dates, samples.sources)

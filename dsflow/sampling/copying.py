@@ -82,8 +82,9 @@ def copy(layout: Layout, engine: Engine, piece: Piece) -> tuple[Manifest, int | 
             hash=content_hash(files),
         )
         manifest = _described(engine, manifest, staging.folder) if output.store == "table" else manifest
+        there = drawn.there()
         staging.publish(manifest)
-    return manifest, drawn.there()
+    return manifest, there
 
 
 def keep_values(engine: Engine, name: str, columns: Sequence[str], files: Sequence[Path]) -> None:

@@ -103,37 +103,20 @@ def located(workspace: Workspace) -> Workspace:
     """Give the workspace with the datastore that its settings name.
 
     Raises:
-        UsageError: there is no such environment.
+        UsageError: there is no such environment; or it is marked `dev`, and the datastore belongs to another one.
         SpecError: a setting has a mistake.
     """
-    named = load_workspace(workspace).datastore
-    return dataclasses.replace(workspace, data=datastore_at(workspace, named)) if named else workspace
+    settings = load_workspace(workspace)
+    if settings.datastore:
+        workspace = dataclasses.replace(workspace, data=datastore_at(workspace, settings.datastore))
+    if settings.dev:
+        _check_own(workspace, settings)
+    return workspace
 
 
 def datastore_at(workspace: Workspace, named: str | None) -> Path:
     """Give the folder that `datastore:` names, of the workspace or of an environment."""
     return workspace.root / Path(named or "datastore").expanduser()
-
-
-def check_own(workspace: Workspace, settings: WorkspaceSpec) -> None:
-    """Make sure that what is written into the datastore is written into none of another environment.
-
-    Raises:
-        UsageError: this environment is marked `dev`, and the datastore belongs to another one.
-    """
-    if not settings.dev:
-        return
-    own = workspace.datastore.resolve()
-    for name, other in settings.environments.items():
-        if name == settings.environment or other.datastore is None:
-            continue
-        folder = datastore_at(workspace, other.datastore).resolve()
-        if own.is_relative_to(folder) or folder.is_relative_to(own):
-            raise UsageError(
-                f"environment {settings.environment or '(none)'} is marked dev, and {workspace.shown(own)} "
-                f"belongs to the datastore of {name}: nothing is written there",
-                f"Give this environment a `datastore` of its own in {workspace.shown(workspace.marker)}.",
-            )
 
 
 def merged(layers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -155,6 +138,24 @@ def hide_passwords(url: str) -> str:
     """Give a URL (or any text) with its password, and parameters named like secrets, replaced by `***`."""
     url = re.sub(r"(://[^:/@\s]*:)\S*@", rf"\1{MASK}@", url)
     return re.sub(r"([?&]([^=&\s]+)=)[^&\s]*", lambda m: m[1] + MASK if is_secret(m[2]) else m[0], url)
+
+
+def _check_own(workspace: Workspace, settings: WorkspaceSpec) -> None:
+    """Refuse a datastore that is, holds, or lies in the one of another environment.
+
+    Looking is refused too: it repairs what a crash left, and keeps an index.
+    """
+    own = workspace.datastore.resolve()
+    for name, other in settings.environments.items():
+        if name == settings.environment or other.datastore is None:
+            continue
+        folder = datastore_at(workspace, other.datastore).resolve()
+        if own.is_relative_to(folder) or folder.is_relative_to(own):
+            raise UsageError(
+                f"environment {settings.environment or '(none)'} is marked dev, and its datastore "
+                f"{workspace.shown(own)} belongs to {name}: nothing may be written there",
+                f"Give it a `datastore` of its own in {workspace.shown(workspace.marker)}; `--env {name}` is {name}.",
+            )
 
 
 def _layers(workspace: Workspace, command_line: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
