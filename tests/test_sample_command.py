@@ -342,14 +342,6 @@ keys:
     monkeypatch.setenv("SHOP", postgres.render_as_string(hide_password=False))
     workspace = laptop(make_workspace, sources)
     publish(production(workspace), "visits", FIRST, "SELECT i::BIGINT AS person FROM range(1, 20001) t(i)")
-    told = (
-        {
-            one["source"]: one
-            for one in dsflow("sample", "estimate", LAST, "people", "visits", "--json").document["sources"]
-        }
-        if False
-        else {}
-    )
     estimated = dsflow("sample", "estimate", "people", "visits", LAST, "--json").document
     told = {one["source"]: one for one in estimated["sources"]}
     assert told["people"]["told_by"] == "database statistics"
