@@ -19,6 +19,7 @@ from dsflow.sampling.copies import copy_folder
 from dsflow.sampling.mapping import DataSource, check_arguments, read_limit, read_sources, read_writers
 from dsflow.sampling.places import folder_name, on_this_machine, places_of, view_name
 from dsflow.sampling.refusals import (
+    FETCH,
     SETUP,
     CopyNotFound,
     DataSourceNotFound,
@@ -140,7 +141,7 @@ class DDataflow:
         if not self._mode.sampling:
             return reading.whole(self._tables, entry)
         if self._mode.offline:
-            return reading.copy(self._tables, entry, self._places.of(name, offline=True))
+            return self._copy(name)
         if entry.whole:
             print(f"No filter set for {name}: all of it is read.")
         return self._sample(entry)
@@ -183,10 +184,10 @@ class DDataflow:
             CopyNotFound: there is nothing.
         """
         folder = self._places.of(name, self._mode.offline)
-        try:
-            return self._tables.parquet(folder)
-        except CopyNotFound as error:
-            raise CopyNotFound(f"nothing was written as {name!r}: {error.message}") from None
+        here = on_this_machine(folder)
+        if here is not None and not here.exists():
+            raise CopyNotFound(f"nothing was written as {name!r}: there is no {folder}")
+        return self._tables.parquet(folder)
 
     def get_mlflow_path(self, path: str) -> str:
         """Give the path of an experiment, or where it is enabled its last part in the folder of samples."""
@@ -350,6 +351,13 @@ class DDataflow:
         if names is None:
             return list(self._sources.values())
         return [self._source(name) for name in ([names] if isinstance(names, str) else names)]
+
+    def _copy(self, name: str) -> Rows:
+        folder = self._places.of(name, offline=True)
+        # Spark need not be started to find this out.
+        if not Path(folder).exists():
+            raise CopyNotFound(f"there is no local copy of {name} at {folder}", f"`{FETCH}`")
+        return self._tables.parquet(folder)
 
     def _sample(self, entry: DataSource) -> Rows:
         return reading.sample(self._tables, entry, self._rows)

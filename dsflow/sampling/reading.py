@@ -1,4 +1,4 @@
-"""The rows of a source: all of them, its sample, its copy; and the functions of a configuration, called."""
+"""The rows of a source, all of them or its sample; and the functions of a configuration, called."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 from dsflow.errors import UsageError
 from dsflow.sampling.contract import Rows, Tables
 from dsflow.sampling.mapping import DataSource, takes_nothing
-from dsflow.sampling.refusals import FETCH, CopyNotFound
 
 
 def whole(tables: Tables, entry: DataSource) -> Rows:
@@ -36,18 +35,6 @@ def sample(tables: Tables, entry: DataSource, limit: int) -> Rows:
     if entry.filter is not None:
         return _rows_of(tables, f"the filter of {entry.name!r}", entry.filter, rows)
     return default_sample(rows, limit) if entry.default_sampling else rows
-
-
-def copy(tables: Tables, entry: DataSource, folder: str) -> Rows:
-    """Give the rows of the local copy of a source.
-
-    Raises:
-        CopyNotFound: there is none.
-    """
-    try:
-        return tables.parquet(folder)
-    except CopyNotFound:
-        raise CopyNotFound(f"there is no local copy of {entry.name} at {folder}", f"`{FETCH}`") from None
 
 
 def default_sample(rows: Rows, limit: int) -> Rows:
