@@ -5,12 +5,13 @@ A command is imported only when it is called, so that `dsflow --help` costs what
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -48,6 +49,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "backfill": ("dsflow.commands.backfill:backfill", "Run jobs for many dates, those that are not fresh"),
         "mark-fresh": ("dsflow.commands.mark_fresh:mark_fresh", "Accept partitions as they are, running nothing"),
         "test": ("dsflow.commands.test:test", "Run the tests of jobs on small inputs"),
+        "parity": ("dsflow.commands.parity:parity", "Run a job on several targets and compare what it makes"),
         "build-images": ("dsflow.commands.build_images:build_images", "Build the images that jobs run in"),
         "start-spark": ("dsflow.commands.start_spark:start_spark", "Start the Spark server that jobs share"),
         "ddataflow": ("dsflow.commands.ddataflow:ddataflow", "Estimate, save and fetch samples that Python declares"),
@@ -132,6 +134,7 @@ class _Commands(click.Group):
 
 
 _FLAGS = {"--json", "-v", "--verbose", "-q", "--quiet"}
+_ENVIRONMENT = "--env"
 
 
 def _globals_first(args: list[str]) -> list[str]:
@@ -139,13 +142,23 @@ def _globals_first(args: list[str]) -> list[str]:
     if _command_in(args) not in {"", *_ALL}:
         return args
     end = args.index("--") if "--" in args else len(args)
-    moved = [arg for arg in args[:end] if arg in _FLAGS]
-    return moved + [arg for arg in args[:end] if arg not in _FLAGS] + args[end:]
+    flags: list[str] = []
+    named: list[str] = []
+    others: list[str] = []
+    rest = iter(args[:end])
+    for arg in rest:
+        if arg == _ENVIRONMENT:
+            named += [arg, *itertools.islice(rest, 1)]
+        elif arg.startswith(f"{_ENVIRONMENT}="):
+            named.append(arg)
+        else:
+            (flags if arg in _FLAGS else others).append(arg)
+    return flags + named + others + args[end:]
 
 
 def _command_in(args: Sequence[str]) -> str:
     """Give the name of the command on a command line, or an empty string."""
-    values = [False, *(arg in ("-C", "--directory") for arg in args)]
+    values = [False, *(arg in ("-C", "--directory", _ENVIRONMENT) for arg in args)]
     names = (arg for arg, is_value in zip(args, values, strict=False) if not is_value and not arg.startswith("-"))
     return next(names, "")
 
@@ -194,21 +207,42 @@ class _External(click.Command):
     cls=_Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DSFLOW", "max_content_width": 100},
-    options_metavar="[-C DIR] [--json] [-v] [-q]",
+    options_metavar="[-C DIR] [--env NAME] [--json] [-v] [-q]",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="dsflow")
 @click.option("-C", "--directory", type=click.Path(path_type=Path), help="Act as if started in DIR.", metavar="DIR")
+@click.option(_ENVIRONMENT, "environment", help="One of `environments` in dsflow.yml.", metavar="NAME")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; lines for people on stderr.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more: tracebacks of your code, every choice made.")
 @click.option("-q", "--quiet", is_flag=True, help="Results and errors only.")
 @click.pass_context
-def dsflow(ctx: click.Context, directory: Path | None, as_json: bool, verbose: bool, quiet: bool) -> None:
+def dsflow(
+    ctx: click.Context, directory: Path | None, environment: str | None, as_json: bool, verbose: bool, quiet: bool
+) -> None:
     """Run notebooks, SQL and scripts for a date; get one atomic, checked partition and one page."""
     if directory is not None and not directory.is_dir():
         raise UsageError(f"-C {directory}: there is no such folder")
     ctx.obj = Context(directory, Console(json=as_json, verbose=verbose, quiet=quiet))
+    if environment is not None and ctx.get_parameter_source("environment") is click.core.ParameterSource.COMMANDLINE:
+        ctx.obj.environment = environment
+        # Whatever this command starts, and a `dsflow run` in a job, is in the same environment.
+        ctx.with_resource(_variable("DSFLOW_ENV", environment))
     if ctx.invoked_subcommand is None:
         click.echo(f"dsflow {__version__}\n\n{ctx.get_help()}")
+
+
+@contextlib.contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable for the `with` block."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def run(args: Sequence[str] | None = None) -> int:

@@ -3,6 +3,9 @@
 With keys, rows are matched by them. Without keys, whole rows are counted: a row that is there three times before and
 once after went twice. NULL equals NULL and NaN equals NaN. Columns that only one side has are schema changes and take
 no part in the rest. DuckDB streams both sides, so neither has to fit into memory.
+
+Numbers with a floating point may be asked to be close instead of equal: two engines add in different orders. Rows are
+then paired in the order of their numbers, among those whose other columns are equal.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ _GROUPS = (
     (*_NUMBERS, *(f"U{name}" for name in _NUMBERS), "FLOAT", "DOUBLE", "DECIMAL"),
     ("DATE", "TIMESTAMP"),
 )
+_FLOATS = {"FLOAT", "DOUBLE"}
+# Near zero two numbers are close if they differ by this part of the tolerance.
+_NEAR_ZERO = 1000
 _THERE = '"#there"'
 _TIMES = '"#times"'
 
@@ -69,7 +75,18 @@ class Difference:
         return bool(self.schema or self.added or self.removed or self.changed)
 
 
-def compare(old: Partition, new: Partition, keys: Sequence[str] = (), examples: int = 5) -> Difference:
+@dataclass(frozen=True)
+class _Common:
+    """The columns that both sides have, those among them that need only be close, and how close that is."""
+
+    columns: Sequence[str]
+    floats: Sequence[str] = ()
+    tolerance: float = 0.0
+
+
+def compare(
+    old: Partition, new: Partition, keys: Sequence[str] = (), examples: int = 5, tolerance: float = 0.0
+) -> Difference:
     """Compare two partitions of a table.
 
     Args:
@@ -77,6 +94,7 @@ def compare(old: Partition, new: Partition, keys: Sequence[str] = (), examples: 
         new: The second one.
         keys: The columns that name a row; without them whole rows are counted.
         examples: How many rows of each kind to give, at most.
+        tolerance: By which part of the larger one FLOATs and DOUBLEs may differ; near zero, by a thousandth of it.
 
     Raises:
         UsageError: a key is no column of both sides, or several rows have the same keys.
@@ -85,12 +103,12 @@ def compare(old: Partition, new: Partition, keys: Sequence[str] = (), examples: 
     engine = open_engine()
     try:
         columns = {"old": _view(engine, "raw_old", old), "new": _view(engine, "raw_new", new)}
-        common = _align(engine, columns["old"], columns["new"])
+        common = _align(engine, columns["old"], columns["new"], tolerance)
         for side, partition in (("old", old), ("new", new)):
             _check_keys(engine, side, partition.ds, columns[side], keys)
         [rows] = engine.fetch("SELECT (SELECT count(*) FROM raw_old), (SELECT count(*) FROM raw_new)")
         schema = schema_changes(columns["old"], columns["new"])
-        if not common:
+        if not common.columns:
             return Difference(keys=(), rows=rows, schema=schema, added=rows[1], removed=rows[0])
         found = _by_keys(engine, tuple(keys), common, examples) if keys else _by_rows(engine, common, examples)
         return Difference(keys=tuple(keys), rows=rows, schema=schema, **found)
@@ -104,7 +122,7 @@ def _view(engine: DuckDB, name: str, partition: Partition) -> tuple[Column, ...]
     return tuple(Column(name=c, type=str(t)) for c, t in zip(relation.columns, relation.types, strict=True))
 
 
-def _align(engine: DuckDB, old: Sequence[Column], new: Sequence[Column]) -> list[str]:
+def _align(engine: DuckDB, old: Sequence[Column], new: Sequence[Column], tolerance: float) -> _Common:
     """Make views `old` and `new` of the columns that both sides have, in types that can be compared."""
     types = {column.name: column.type for column in old}
     common = [column for column in new if column.name in types]
@@ -113,7 +131,8 @@ def _align(engine: DuckDB, old: Sequence[Column], new: Sequence[Column]) -> list
     listed = "".join(f"{value} AS {name}, " for value, name in zip(values, names, strict=True))
     for side in ("old", "new"):
         engine.view(side, engine.sql(f"SELECT {listed}true AS {_THERE} FROM raw_{side}"))
-    return [column.name for column in common]
+    floats = [c.name for c in common if _FLOATS & {types[c.name], c.type} and _alike(types[c.name], c.type)]
+    return _Common([column.name for column in common], floats if tolerance else (), tolerance)
 
 
 def _alike(one: str, other: str) -> bool:
@@ -137,12 +156,14 @@ def _check_keys(engine: DuckDB, side: str, ds: str, columns: Sequence[Column], k
         )
 
 
-def _by_rows(engine: DuckDB, common: Sequence[str], examples: int) -> dict[str, Any]:
-    columns = ", ".join(map(identifier, common))
+def _by_rows(engine: DuckDB, common: _Common, examples: int) -> dict[str, Any]:
+    columns = ", ".join(map(identifier, common.columns))
     unequal = (
         f"SELECT {columns}, sum(sign) AS {_TIMES} FROM (SELECT {columns}, -1 AS sign FROM old"
         f" UNION ALL SELECT {columns}, 1 FROM new) AS sides GROUP BY {columns} HAVING sum(sign) <> 0"
     )
+    if common.floats:
+        unequal = _not_close(unequal, common)
     counts = ", ".join(f"coalesce(sum({_TIMES}) FILTER ({_TIMES} {sign} 0), 0)::BIGINT" for sign in "><")
     [(added, removed)] = engine.fetch(f"SELECT {counts} FROM ({unequal})")
     shown = {
@@ -152,36 +173,76 @@ def _by_rows(engine: DuckDB, common: Sequence[str], examples: int) -> dict[str, 
     return {
         "added": added,
         "removed": -removed,
-        "examples_added": tuple(_row(common, row) for row in shown[">"]),
-        "examples_removed": tuple(_row(common, row) for row in shown["<"]),
+        "examples_added": tuple(_row(common.columns, row) for row in shown[">"]),
+        "examples_removed": tuple(_row(common.columns, row) for row in shown["<"]),
     }
 
 
-def _by_keys(engine: DuckDB, keys: tuple[str, ...], common: Sequence[str], examples: int) -> dict[str, Any]:
-    values = [name for name in common if name not in keys]
+def _not_close(unequal: str, common: _Common) -> str:
+    """Give a query for those of the unequal rows that have no partner on the other side that is close enough."""
+    columns = ", ".join(map(identifier, common.columns))
+    floats = list(map(identifier, common.floats))
+    exact = [identifier(name) for name in common.columns if name not in common.floats]
+    # Numbers that differ by noise alone must not change the order.
+    order = ", ".join([*(f"format('{{:.6e}}', {name}::DOUBLE)" for name in floats), *floats])
+    numbered = (
+        f"SELECT {columns}, sign({_TIMES}) AS sign, row_number() OVER (PARTITION BY {', '.join([*exact, 'sign'])}"
+        f" ORDER BY {order}) AS place FROM ({unequal}), range(abs({_TIMES})::BIGINT)"
+    )
+    same = " AND ".join(["old.place = new.place", *(f"old.{name} IS NOT DISTINCT FROM new.{name}" for name in exact)])
+    far = " OR ".join(f"NOT {_is_close(name, common.tolerance)}" for name in floats)
+    left = f"SELECT * FROM old FULL JOIN new ON {same} WHERE old.sign IS NULL OR new.sign IS NULL OR {far}"
+    sides = " UNION ALL ".join(
+        f"SELECT {', '.join(f'{side}.{identifier(name)}' for name in common.columns)}, {side}.sign"
+        f" FROM ({left.replace('SELECT *', 'SELECT old, new', 1)}) WHERE {side}.sign IS NOT NULL"
+        for side in ("old", "new")
+    )
+    return (
+        f"WITH numbered AS ({numbered}), old AS (FROM numbered WHERE sign < 0), new AS (FROM numbered WHERE sign > 0)"
+        f" SELECT {columns}, sum(sign) AS {_TIMES} FROM ({sides}) GROUP BY {columns} HAVING sum(sign) <> 0"
+    )
+
+
+def _is_close(name: str, tolerance: float) -> str:
+    """Give the condition that a column of `old` and `new` has the same value, or one that is close to it."""
+    old, new = f"old.{name}::DOUBLE", f"new.{name}::DOUBLE"
+    room = f"{tolerance!r} * greatest(abs({old}), abs({new}), {1 / _NEAR_ZERO!r})"
+    near = f"isfinite({old}) AND isfinite({new}) AND abs({old} - {new}) <= {room}"
+    return f"coalesce({old} IS NOT DISTINCT FROM {new} OR ({near}), false)"
+
+
+def _by_keys(engine: DuckDB, keys: tuple[str, ...], common: _Common, examples: int) -> dict[str, Any]:
+    values = [name for name in common.columns if name not in keys]
     same = " AND ".join(f"old.{identifier(key)} IS NOT DISTINCT FROM new.{identifier(key)}" for key in keys)
     joined = f"FROM old FULL JOIN new ON {same}"
-    differs = [f"(old.{identifier(name)} IS DISTINCT FROM new.{identifier(name)})" for name in values]
+    differs = [_differs(name, common) for name in values]
     both = f"old.{_THERE} AND new.{_THERE} AND ({' OR '.join(differs) or 'false'})"
     conditions = [f"old.{_THERE} IS NULL", f"new.{_THERE} IS NULL", both, *(f"{both} AND {one}" for one in differs)]
     counts = ", ".join(f"count(*) FILTER ({condition})" for condition in conditions)
     [(added, removed, changed, *each)] = engine.fetch(f"SELECT {counts} {joined}")
     rest = f"ORDER BY {', '.join(f'coalesce(old.{k}, new.{k})' for k in map(identifier, keys))} LIMIT {examples}"
     only = {
-        side: engine.fetch(f"SELECT {_listed(side, common)} {joined} WHERE {condition} {rest}")
+        side: engine.fetch(f"SELECT {_listed(side, common.columns)} {joined} WHERE {condition} {rest}")
         for side, condition in (("new", conditions[0]), ("old", conditions[1]))
     }
-    sides = ", ".join([_listed("old", common), _listed("new", common), *differs])
+    sides = ", ".join([_listed("old", common.columns), _listed("new", common.columns), *differs])
     changes = engine.fetch(f"SELECT {sides} {joined} WHERE {both} {rest}") if changed else []
     return {
         "added": added,
         "removed": removed,
         "changed": changed,
         "columns": {name: count for name, count in zip(values, each, strict=True) if count},
-        "examples_added": tuple(_row(common, row) for row in only["new"]),
-        "examples_removed": tuple(_row(common, row) for row in only["old"]),
-        "examples_changed": tuple(_change(keys, common, row) for row in changes),
+        "examples_added": tuple(_row(common.columns, row) for row in only["new"]),
+        "examples_removed": tuple(_row(common.columns, row) for row in only["old"]),
+        "examples_changed": tuple(_change(keys, common.columns, row) for row in changes),
     }
+
+
+def _differs(name: str, common: _Common) -> str:
+    column = identifier(name)
+    if name in common.floats:
+        return f"(NOT {_is_close(column, common.tolerance)})"
+    return f"(old.{column} IS DISTINCT FROM new.{column})"
 
 
 def _listed(side: str, names: Sequence[str]) -> str:

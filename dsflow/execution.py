@@ -22,6 +22,7 @@ from dsflow.runtimes.contract import Folders
 from dsflow.runtimes.registry import choose
 from dsflow.scheduler import Scheduler
 from dsflow.specs.load import JobSpec, WorkspaceSpec
+from dsflow.specs.settings import check_own
 from dsflow.tasks import Maker
 from dsflow.workspace import Workspace
 
@@ -114,7 +115,9 @@ def execute(
 
     Raises:
         EnvironmentMissing: a runtime cannot run tasks here; nothing was started.
+        UsageError: the datastore is not this environment's to write.
     """
+    check_own(ground.workspace, ground.settings)
     launch = _Launch(plan, ground, Emitter(listeners), ended, pace.batch)
     scheduler = Scheduler(plan, launch, workers=pace.workers, memory=pace.memory, fail_fast=pace.fail_fast)
     interruption = Interruption()

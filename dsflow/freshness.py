@@ -30,6 +30,7 @@ from dsflow.records import RUNNING, Record, parameters_of
 from dsflow.runtimes.contract import Folders, Needs, Runtime
 from dsflow.runtimes.registry import choose
 from dsflow.specs.load import JobSpec, WorkspaceSpec
+from dsflow.specs.settings import check_own
 from dsflow.store.index import Entry, Index, Seen
 from dsflow.store.layout import FOLDERS, Layout, Store
 from dsflow.store.locks import is_held
@@ -71,6 +72,7 @@ def standing(
     """
     datastore = workspace.datastore.resolve()
     with contextlib.suppress(OSError, DsflowError):  # it may not be ours to repair
+        check_own(workspace, settings)
         repair(Layout(datastore))
     maker = Maker(workspace, settings, pipeline)
     folders = Folders(jobs=workspace.jobs, datastore=datastore)

@@ -17,6 +17,8 @@ PROTOCOL = 1
 EVENT_PREFIX = "\x1e"
 # What a job's code expects of its output is in this file of the run folder while it runs.
 EXPECTED = "expectations.jsonl"
+# What a run that publishes nothing has made is a datastore of its own in this folder of its run folder.
+MADE = "made"
 # What is dropped from table NAME is in the table NAME with this behind it.
 QUARANTINE = "__quarantine"
 
@@ -155,7 +157,8 @@ class Task:
 
     `kind` is a key of `dsflow.kinds.registry.KINDS`; `code` is the rendered SQL of a sql job. `task_specs` is what the
     job finds in `TASK_SPECS`, with data paths as `/data/...`; the shim turns them into real paths. Parameters named in
-    `secret_parameters` hold no value here.
+    `secret_parameters` hold no value here. A task with `apart`, a folder below the datastore, reads like any other and
+    publishes nothing: what it makes is kept in its run folder, which is in that folder.
     """
 
     run_id: str
@@ -183,12 +186,13 @@ class Task:
     port: int | None = None
     facts: Facts = field(default_factory=Facts)
     fingerprint: Fingerprint | None = None
+    apart: str = ""
     protocol: int = PROTOCOL
 
     @property
     def folder(self) -> str:
         """The run folder, relative to the datastore."""
-        return run_folder(self.job, self.ds, self.run_id)
+        return f"{self.apart}/{self.run_id}" if self.apart else run_folder(self.job, self.ds, self.run_id)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from dsflow.runner import Assignment
 from dsflow.runtimes.contract import Folders, Runtime
 from dsflow.runtimes.registry import choose
 from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job
+from dsflow.specs.settings import check_own
 from dsflow.workspace import Workspace
 
 
@@ -55,8 +56,9 @@ def prepare(
         UsageError: the job, its spec, the ds or a parameter is wrong.
         EnvironmentMissing: the runtime cannot run tasks here, or the port is taken.
     """
+    check_own(workspace, settings)
     spec = load_job(workspace, job)
-    assignment = _assignment(workspace, settings, spec, arguments, params, port)
+    assignment = assigned(workspace, settings, spec, arguments, params, port)
     where, reason = choose(runtime or spec.run.runtime or settings.runtime)
     return Chosen(
         assignment=assignment,
@@ -66,14 +68,20 @@ def prepare(
     )
 
 
-def _assignment(
+def assigned(
     workspace: Workspace,
     settings: WorkspaceSpec,
     spec: JobSpec,
     arguments: Sequence[str],
     params: Sequence[str],
-    port: int | None,
+    port: int | None = None,
 ) -> Assignment:
+    """Give the task of a job for one date, with what its run needs; the arguments are those of `prepare`.
+
+    Raises:
+        UsageError: the spec, the ds or a parameter is wrong.
+        EnvironmentMissing: the port is taken.
+    """
     if not spec.legacy and len(arguments) > 1:
         raise UsageError(
             f"{spec.name} takes one date, and {len(arguments)} arguments were given: {' '.join(arguments)}",

@@ -16,6 +16,7 @@ from dsflow.model import Check, Expectation
 from dsflow.quality import understood
 from dsflow.records import Checked, Look, checked_of, keep_look
 from dsflow.specs.load import WorkspaceSpec
+from dsflow.specs.settings import check_own, load_workspace
 from dsflow.store.datastore import Datastore, Partition
 from dsflow.tasks import Maker
 from dsflow.workspace import Workspace
@@ -161,6 +162,7 @@ def keep(history: History, workspace: Workspace, table: str, found: Sequence[Rev
     if not checked:
         return None
     try:
+        check_own(workspace, load_workspace(workspace))
         keep_look(workspace.datastore, Look(run_id=run_id, checked=tuple(checked)))
         history.record_look(checked)
     except (OSError, DsflowError) as error:

@@ -209,7 +209,9 @@ def _check_protocol(task: Task) -> None:
 
 def _staging(site: Site) -> contextlib.AbstractContextManager[Staging | None]:
     task = site.task
-    return contextlib.nullcontext() if task.output is None else Staging(site.store, task.run_id, task.output, task.job)
+    if task.output is None:
+        return contextlib.nullcontext()
+    return Staging(site.destination, task.run_id, task.output, task.job)
 
 
 def _publish(site: Site, staging: Staging | None, record: _Record, log: _Log) -> None:

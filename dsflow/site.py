@@ -16,7 +16,7 @@ from dsflow import model
 from dsflow.inputs import local, location, partitions_of, stamp, used
 from dsflow.kinds.contract import Work
 from dsflow.masking import Masker
-from dsflow.model import EXPECTED, Expectation, InputUsed, Task
+from dsflow.model import EXPECTED, MADE, Expectation, InputUsed, Task
 from dsflow.store.datastore import Datastore, Partition
 
 
@@ -54,6 +54,11 @@ class Site:
     def store(self) -> Datastore:
         """The datastore."""
         return Datastore(self.data)
+
+    @functools.cached_property
+    def destination(self) -> Datastore:
+        """Where the output is published: the datastore, or one in the run folder for a task that is kept apart."""
+        return Datastore(self.run_folder / MADE) if self.task.apart else self.store
 
     @functools.cached_property
     def parameters(self) -> dict[str, Any]:

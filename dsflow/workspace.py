@@ -14,6 +14,7 @@ MARKER = "dsflow.yml"
 JOB_SPECS = "job_specs.yaml"
 TEMPLATE_SPECS = "template_specs.yaml"
 SERVICE_SPECS = "service.yaml"
+SAMPLE = "sample"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 _LONGEST_NAME = 100
@@ -51,9 +52,13 @@ class Workspace:
 
     Attributes:
         root: The folder with `dsflow.yml`.
+        data: The folder of all data where it is not `datastore`.
+        sampled: Whether it is looked at with the samples for its data, and what was made of them.
     """
 
     root: Path
+    data: Path | None = None
+    sampled: bool = False
 
     @classmethod
     def find(cls, start: Path | None = None) -> Workspace:
@@ -88,8 +93,13 @@ class Workspace:
 
     @property
     def datastore(self) -> Path:
-        """The folder of all data; may be a link to another disk."""
-        return self.root / "datastore"
+        """The folder of all data, or of the samples; may be a link to another disk."""
+        return self.whole / SAMPLE if self.sampled else self.whole
+
+    @property
+    def whole(self) -> Path:
+        """The folder of all data, whether the workspace is sampled or not."""
+        return self.data or self.root / "datastore"
 
     @property
     def adhoc(self) -> Path:

@@ -46,7 +46,7 @@ def test_7_1_01_alone_it_shows_version_usage_and_each_command_with_a_line(
     screen = dsflow()
     assert screen.exit_code == 0
     assert screen.out.splitlines()[0] == f"dsflow {__version__}"
-    assert "Usage: dsflow [-C DIR] [--json] [-v] [-q] [COMMAND] [ARGS]..." in screen.out
+    assert "Usage: dsflow [-C DIR] [--env NAME] [--json] [-v] [-q] [COMMAND] [ARGS]..." in screen.out
     for group in cli.COMMANDS.values():
         for name, (_, line) in group.items():
             assert re.search(rf"^  {name} +{re.escape(line)}$", screen.out, re.MULTILINE), name

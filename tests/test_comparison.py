@@ -180,3 +180,54 @@ def test_it_agrees_with_counting_by_hand(sides: Sides) -> None:
         old, new = (Counter(side) for side in rows)
         found = compare(*sides(*queries))
         assert (found.added, found.removed) == ((new - old).total(), (old - new).total())
+
+
+NOISE = "1e-13"
+
+
+def test_numbers_that_differ_by_noise_are_the_same_where_that_is_asked_for(sides: Sides) -> None:
+    old = values("(1, 'paris', 0.3::DOUBLE)", "(2, 'lyon', 1e9)", "(3, 'nice', 0)", "(3, 'nice', 0)")
+    new = values("(1, 'paris', 0.1::DOUBLE + 0.2)", f"(2, 'lyon', 1e9 + {NOISE} * 1e9)", "(3, 'nice', 0)") + (
+        " UNION ALL SELECT 3, 'nice', 1e-15"
+    )
+    both = sides(old, new)
+    assert compare(*both).added == 3
+    assert not compare(*both, tolerance=1e-9)
+    both = sides(values("(1, 'paris', 0.3::DOUBLE)"), values("(1, 'paris', 0.1::DOUBLE + 0.2)"))
+    assert compare(*both, ["id"]).changed == 1
+    assert not compare(*both, ["id"], tolerance=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("1.0", "1.00001"),
+        ("0.0", "0.00001"),
+        ("1.0", "NULL"),
+        ("1.0", "'Infinity'"),
+        ("'NaN'", "1.0"),
+        ("'-Infinity'", "'Infinity'"),
+    ],
+)
+@pytest.mark.parametrize("keys", [[], ["id"]])
+def test_what_is_not_noise_differs_all_the_same(sides: Sides, old: str, new: str, keys: list[str]) -> None:
+    both = sides(*(values(f"(1, 'paris', {value}::DOUBLE)", "(2, 'lyon', 2)") for value in (old, new)))
+    found = compare(*both, keys, tolerance=1e-9)
+    assert (found.changed, found.added, found.removed) == ((1, 0, 0) if keys else (0, 1, 1))
+    assert not compare(both[0], both[0], keys, tolerance=1e-9)
+
+
+def test_rows_that_noise_would_put_into_another_order_find_each_other(sides: Sides) -> None:
+    # By the first number alone the two rows of a city would change places.
+    old = "SELECT 'paris' AS city, a, b FROM (VALUES (1::DOUBLE, 10::DOUBLE), (1 + 1e-13, 20)) t(a, b)"
+    new = "SELECT 'paris' AS city, a, b FROM (VALUES (1 + 1e-13::DOUBLE, 10::DOUBLE), (1, 20)) t(a, b)"
+    assert not compare(*sides(old, new), tolerance=1e-9)
+
+
+def test_a_row_too_many_is_found_among_close_ones(sides: Sides) -> None:
+    old = values("(1, 'paris', 1.0::DOUBLE)", "(1, 'paris', 1.0)")
+    new = values("(1, 'paris', 1.0::DOUBLE + 1e-13)", "(1, 'paris', 1.0)", "(1, 'paris', 1.0 - 1e-13)")
+    found = compare(*sides(old, new), tolerance=1e-9)
+    assert (found.added, found.removed) == (1, 0)
+    # Texts, whole numbers and decimals are compared exactly.
+    assert compare(*sides(values("(1, 'a', 1.0)"), values("(1, 'a', 1.1)")), tolerance=1.0).added == 1

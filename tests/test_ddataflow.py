@@ -276,7 +276,7 @@ def test_12_an_unknown_source_is_named_with_those_that_are_known(world: World) -
 
 
 def test_12_a_function_that_fails_says_whose_it_was(world: World) -> None:
-    config = {"tour": {"filter": lambda rows: {}["no"]}, "none": {"source": lambda: None}}
+    config = {"tour": {"filter": lambda rows: os.environ["NO_SUCH_THING"]}, "none": {"source": lambda: None}}
     project = world.project(data_sources=config, enable_ddataflow=True)
     with pytest.raises(KeyError) as caught:
         project.source("tour")
@@ -453,9 +453,13 @@ def test_22_each_sample_is_one_file(world: World) -> None:
 
 
 def test_23_who_says_no_skips_one_and_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter(["n", "y", "n", "y"])
-    questions: list[str] = []
-    monkeypatch.setattr("builtins.input", lambda question: questions.append(question) or next(answers))
+    answers, questions = iter(["n", "y", "n", "y"]), []
+
+    def answer(question: str) -> str:
+        questions.append(question)
+        return next(answers)
+
+    monkeypatch.setattr("builtins.input", answer)
     project = world.project(data_sources={"tour": {}, "days": {}})
     project.save_sampled_data_sources(dry_run=False, ask_confirmation=True)
     assert [path.name for path in world.snapshot.iterdir()] == ["days"]

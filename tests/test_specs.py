@@ -325,6 +325,16 @@ class TestService:
         }
 
 
+ENVIRONMENTS = """
+runtime: process
+spark: {memory: 2g, idle: 5m, settings: {spark.a: 1, spark.b: 2}}
+environment: laptop
+environments:
+  laptop: {spark: {memory: 1g}}
+  prod: {engine: spark, spark: {memory: 8g, settings: {spark.b: 3}}}
+"""
+
+
 class TestSettings:
     def test_an_empty_file_is_enough(self, make_workspace: MakeWorkspace) -> None:
         workspace = make_workspace({"dsflow.yml": ""})
@@ -353,6 +363,49 @@ class TestSettings:
         workspace.marker.write_text("")
         monkeypatch.setenv("DSFLOW_RUNTIME", "dokcer")
         with pytest.raises(SpecError, match="environment DSFLOW_.*: runtime: 'dokcer' is not one of"):
+            load_workspace(workspace)
+
+    def test_the_chosen_environment_lies_over_the_file(
+        self, make_workspace: MakeWorkspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        workspace = make_workspace({"dsflow.yml": ENVIRONMENTS})
+        assert load_workspace(workspace).runtime == "process"
+        assert load_workspace(workspace, {"environment": "prod"}).engine == "spark"
+        monkeypatch.setenv("DSFLOW_ENV", "prod")
+        found = {s.name: (s.value, s.origin) for s in settings_of(workspace, {"runtime": "auto"})}
+        prod = "dsflow.yml: environments.prod"
+        assert found["environment"] == ("prod", "environment")
+        assert found["environments"] == (("laptop", "prod"), "dsflow.yml")
+        assert found["engine"] == ("spark", prod)
+        assert found["runtime"] == ("auto", "command line")
+        monkeypatch.setenv("DSFLOW_ENGINE", "duckdb")
+        assert load_workspace(workspace).engine == "duckdb"
+        assert load_workspace(workspace, {"environment": "laptop"}).spark.memory == "1g"
+
+    def test_each_setting_of_spark_counts_for_itself(self, make_workspace: MakeWorkspace) -> None:
+        workspace = make_workspace({"dsflow.yml": ENVIRONMENTS})
+        found = {s.name: (s.value, s.origin) for s in settings_of(workspace, {"environment": "prod"})}
+        prod = "dsflow.yml: environments.prod"
+        assert found["spark.memory"] == ("8g", prod)
+        assert found["spark.idle"] == ("5m", "dsflow.yml")
+        assert found["spark.archive"] == (True, "default")
+        assert found["spark.settings.spark.a"] == (1, "dsflow.yml")
+        assert found["spark.settings.spark.b"] == (3, prod)
+
+    def test_an_unknown_environment_names_those_that_are_known(self, make_workspace: MakeWorkspace) -> None:
+        workspace = make_workspace({"dsflow.yml": ENVIRONMENTS})
+        with pytest.raises(UsageError, match="there is no environment 'prd'; did you mean 'prod'") as caught:
+            load_workspace(workspace, {"environment": "prd"})
+        assert caught.value.hint == "The environments are: laptop, prod."
+        workspace.marker.write_text("environment: prod\n")
+        with pytest.raises(UsageError, match=r"dsflow\.yml: there is no environment 'prod'"):
+            load_workspace(workspace)
+
+    def test_a_mistake_in_an_environment_is_told_whichever_is_chosen(self, make_workspace: MakeWorkspace) -> None:
+        workspace = make_workspace({"dsflow.yml": "environments: {prod: {engin: spark}}\n"})
+        with pytest.raises(
+            SpecError, match=r"dsflow\.yml: environments\.prod\.engin: unknown key; did you mean 'engine'"
+        ):
             load_workspace(workspace)
 
     @pytest.mark.parametrize(

@@ -136,6 +136,22 @@ class TestConfig:
         assert found["runtime"] == {"value": "process", "origin": "command line"}
         assert found["engine"] == {"value": "duckdb", "origin": "default"}
 
+    def test_an_environment_is_named_before_or_after_the_command(
+        self, make_workspace: MakeWorkspace, dsflow: Dsflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_workspace({"dsflow.yml": "environments: {prod: {engine: spark}, other: {}}\n"})
+        monkeypatch.setenv("DSFLOW_ENV", "other")
+        prod = {"value": "spark", "origin": "dsflow.yml: environments.prod"}
+        for arguments in (["--env", "prod", "config"], ["config", "--env", "prod"], ["config", "--env=prod"]):
+            found = dsflow(*arguments, "--json").document
+            assert found["engine"] == prod
+            assert found["environment"] == {"value": "prod", "origin": "command line"}
+        found = dsflow("config", "--json").document
+        assert found["environment"] == {"value": "other", "origin": "environment"}
+        screen = dsflow("run", "x", "--env", "prd")
+        assert screen.exit_code == 2
+        assert "there is no environment 'prd'; did you mean 'prod'" in screen.err
+
     def test_a_setting_without_a_value_says_what_holds(self, make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
         make_workspace({})
         lines = [line.split() for line in dsflow("config").out.splitlines()]

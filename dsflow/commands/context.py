@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +23,14 @@ class Context:
     Attributes:
         directory: Where to look for the workspace (`-C`), the current folder by default.
         console: The only writer to the terminal.
+        environment: The one that `--env` names; None where the command line names none.
+        sampled: Whether `--sample` asks for the samples instead of the data.
     """
 
     directory: Path | None = None
     console: Console = field(default_factory=Console)
+    environment: str | None = None
+    sampled: bool = False
 
     @property
     def json(self) -> bool:
@@ -34,7 +39,19 @@ class Context:
 
     @functools.cached_property
     def workspace(self) -> Workspace:
-        """The workspace that holds the directory.
+        """The workspace that holds the directory, with the datastore of its environment, or with its samples.
+
+        Raises:
+            UsageError: there is none, or its settings have mistakes.
+        """
+        from dsflow.specs.settings import located
+
+        workspace = located(self.found)
+        return dataclasses.replace(workspace, sampled=True) if self.sampled else workspace
+
+    @functools.cached_property
+    def found(self) -> Workspace:
+        """The workspace that holds the directory, whatever its settings say.
 
         Raises:
             UsageError: there is none.
@@ -42,6 +59,16 @@ class Context:
         from dsflow.workspace import Workspace
 
         return Workspace.find(self.directory)
+
+    def check_own(self) -> None:
+        """Make sure that a command may write into the datastore.
+
+        Raises:
+            UsageError: this environment is marked `dev`, and the datastore belongs to another one.
+        """
+        from dsflow.specs.settings import check_own
+
+        check_own(self.workspace, self.settings)
 
     @functools.cached_property
     def settings(self) -> WorkspaceSpec:

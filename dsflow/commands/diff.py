@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from dsflow.commands.context import Context
+from dsflow.commands.differences import lines_of
 from dsflow.errors import DsflowError, JobFailed, UsageError
 from dsflow.quantities import show_count
 
 if TYPE_CHECKING:
-    from dsflow.comparison import Difference
     from dsflow.store.datastore import Partition
 
 
@@ -48,7 +48,7 @@ def diff(context: Context, table: str, a: str, b: str, keys: str | None, limit: 
     context.console.line(f"{table}: ds={a} has {before}, ds={b} has {after}; {by}")
     if not found.keys:
         context.console.note("Give --keys, or `keys` under `output` in the job's spec, to see which rows changed.")
-    for line in _lines(found):
+    for line in lines_of(found):
         context.console.line(line)
 
 
@@ -63,40 +63,3 @@ def _keys_of_job(context: Context, partition: Partition) -> list[str]:
     except DsflowError:
         return []
     return list(output.keys) if output is not None and output.table == partition.name else []
-
-
-def _lines(found: Difference) -> list[str]:
-    if not found:
-        return ["Nothing differs."]
-    lines = ["columns", *(f"  {change}" for change in found.schema)] if found.schema else []
-    for word, count, rows in (
-        ("added", found.added, found.examples_added),
-        ("removed", found.removed, found.examples_removed),
-    ):
-        if count:
-            lines += [
-                f"{word} {show_count(count, 'row')}",
-                *(f"  {_row(row)}" for row in rows),
-                *_more(count, len(rows)),
-            ]
-    if found.changed:
-        columns = ", ".join(f"{name} {count:,}" for name, count in found.columns.items())
-        lines.append(f"changed {show_count(found.changed, 'row')}: {columns}")
-        for change in found.examples_changed:
-            values = ", ".join(f"{name} {_value(old)} -> {_value(new)}" for name, (old, new) in change.values.items())
-            lines.append(f"  {_row(change.keys)}: {values}")
-        lines += _more(found.changed, len(found.examples_changed))
-    return lines
-
-
-def _more(count: int, shown: int) -> list[str]:
-    return [f"  and {count - shown:,} more"] if 0 < shown < count else []
-
-
-def _row(row: dict[str, Any]) -> str:
-    return " ".join(f"{name}={_value(value)}" for name, value in row.items())
-
-
-def _value(value: Any) -> str:
-    text = "NULL" if value is None else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -23,6 +23,7 @@ def generate_adhoc(context: Context, name: str, url: str, file_format: str, forc
     from dsflow.generate import adhoc
     from dsflow.partitions import resolve
 
+    context.check_own()
     today = resolve("today")
     made = adhoc.explore(context.workspace, name, url, file_format, today, force=force, say=context.console.note)
     if context.json:

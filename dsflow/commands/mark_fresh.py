@@ -54,6 +54,7 @@ def mark_fresh(
     for each in accepted:
         context.console.line(f"{each.job} ds={each.ds}: {each.verdict.reason}")
     if accepted and not dry_run:
+        context.check_own()
         if not yes:
             plans.confirm(context.console.is_terminal, f"Mark {show_count(len(accepted), 'partition')} fresh?")
         for each in accepted:

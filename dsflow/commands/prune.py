@@ -40,6 +40,8 @@ def prune(context: Context, tables: tuple[str, ...], keep: str, dry_run: bool, y
     _show(context, prunings)
     count, size = sum(len(p.goes) for p in prunings), show_bytes(sum(p.bytes for p in prunings))
     wanted = bool(count) and not dry_run and (yes or _agreed(context, f"Take {show_count(count, 'partition')} away?"))
+    if wanted:
+        context.check_own()
     refused = retention.carry_out(datastore, prunings) if wanted else []
     if context.json:
         document = [{**dataclasses.asdict(pruning), "stays": list(pruning.stays)} for pruning in prunings]

@@ -15,7 +15,6 @@ from dsflow.errors import EnvironmentMissing, UsageError
 from dsflow.sampling import project, reading, sizes, switches
 from dsflow.sampling.choice import tables_of
 from dsflow.sampling.contract import Rows, Tables
-from dsflow.sampling.copies import copy_folder
 from dsflow.sampling.mapping import DataSource, check_arguments, read_limit, read_sources, read_writers
 from dsflow.sampling.places import folder_name, on_this_machine, places_of, view_name
 from dsflow.sampling.refusals import (
@@ -27,6 +26,7 @@ from dsflow.sampling.refusals import (
     WriterNotFoundException,
 )
 from dsflow.sampling.replacing import replaced
+from dsflow.sampling.transfers import copy_folder
 from dsflow.surroundings import datastore_around
 
 _QUESTION = "Do you want to proceed with the sampling creation? (y/n): "

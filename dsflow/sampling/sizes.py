@@ -7,13 +7,14 @@ from typing import Any
 from dsflow.errors import UsageError
 from dsflow.quantities import show_count
 from dsflow.sampling.contract import Rows, Tables
+from dsflow.sampling.limits import OverLimit
 
 # What a value takes on average, uncompressed; so that limits mean what they meant in DDataFlow.
 _BYTES_PER_VALUE = 50
 _GB = 1024**3
 
 
-class BiggerThanMaxSize(UsageError):
+class BiggerThanMaxSize(OverLimit):
     """A sample is larger than `data_source_size_limit_gb`."""
 
 

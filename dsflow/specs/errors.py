@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import types
 import typing
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 
 from dsflow.errors import did_you_mean
-from dsflow.specs.yaml import short
+from dsflow.specs.fields import Spec
+from dsflow.specs.yaml import SpecError, short
 
 Place = tuple[str | int, ...]
+S = TypeVar("S", bound=Spec)
 
 _EXPECTED = {
     "string_type": "text",
@@ -113,3 +115,15 @@ def _bare(annotation: Any) -> Any:
 
 def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel)
+
+
+def checked(model: type[S], data: dict[str, Any], shown: str, more: list[str] | None = None) -> S:
+    """Validate, with the mistakes of `more` (key path first) beside those that pydantic finds."""
+    mistakes = [f"{shown}: {problem}" for problem in more or []]
+    try:
+        spec = model.model_validate(data)
+    except pydantic.ValidationError as error:
+        mistakes = sentences(error, model, shown) + mistakes
+    if mistakes:
+        raise SpecError(mistakes)
+    return spec

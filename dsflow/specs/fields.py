@@ -21,6 +21,7 @@ from dsflow.shortforms import check_most
 from dsflow.workspace import check_name
 
 Format = Literal["csv", "json", "parquet", "text"]
+RuntimeName = Literal["auto", "process", "docker"]
 
 # Names that every SQL text and every parameters cell may use; dsflow gives them their values.
 GIVEN_NAMES = ("ds", "ds_nodash", "prev_ds", "next_ds", "start", "end", "run_id", "job", "params", "macros")
@@ -113,7 +114,8 @@ def cron_alone(value: Any) -> Any:
     return {"cron": value} if isinstance(value, str) else value
 
 
-def _alone(value: Any) -> Any:
+def alone(value: Any) -> Any:
+    """Take a text for a list of one."""
     return [value] if isinstance(value, str) else value
 
 
@@ -147,7 +149,7 @@ ParameterName = Annotated[ParameterText, AfterValidator(_free)]
 ParameterValue = Annotated[Any, AfterValidator(_plain)]
 PlainValue = Annotated[ParameterValue, AfterValidator(_single)]
 ColumnNames = Annotated[
-    tuple[Line, ...], BeforeValidator(_alone, json_schema_input_type=str | list[str]), Field(min_length=1)
+    tuple[Line, ...], BeforeValidator(alone, json_schema_input_type=str | list[str]), Field(min_length=1)
 ]
 MostFailures = Annotated[
     int | float | str, AfterValidator(check_most), WithJsonSchema({"type": ["integer", "number", "string"]})

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections import ChainMap
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import pydantic
-
 from dsflow import shortforms
 from dsflow.errors import UsageError
-from dsflow.masking import MASK, is_secret
 from dsflow.model import QUARANTINE
 from dsflow.specs import legacy
-from dsflow.specs.errors import Place, sentence, sentences
+from dsflow.specs.errors import Place, checked, sentence
 from dsflow.specs.fields import Spec
 from dsflow.specs.models import (
     ExpectationSpec,
@@ -32,6 +25,8 @@ from dsflow.specs.models import (
     TemplateSpec,
     WorkspaceSpec,
 )
+from dsflow.specs.settings import Setting, hide_passwords, load_workspace, settings_of
+from dsflow.specs.sources import SourceSpec
 from dsflow.specs.testfile import TestFile
 from dsflow.specs.yaml import SpecError, read_mapping, read_text, short
 from dsflow.workspace import JOB_SPECS, SERVICE_SPECS, TEMPLATE_SPECS, Workspace
@@ -43,11 +38,13 @@ __all__ = [
     "RunSpec",
     "ServiceSpec",
     "Setting",
+    "SourceSpec",
     "SparkSpec",
     "SpecError",
     "TemplateParameter",
     "TemplateSpec",
     "WorkspaceSpec",
+    "hide_passwords",
     "json_schema",
     "load_job",
     "load_service",
@@ -66,8 +63,6 @@ _MODELS: dict[str, type[Spec]] = {
     "workspace": WorkspaceSpec,
     "test": TestFile,
 }
-# The settings that an environment variable can give: DSFLOW_RUNTIME, DSFLOW_HISTORY, ...
-_FROM_ENVIRONMENT = ("name", "runtime", "engine", "image", "history", "base_image", "ca_bundle")
 
 
 def load_job(workspace: Workspace, name: str) -> JobSpec:
@@ -87,8 +82,8 @@ def load_job(workspace: Workspace, name: str) -> JobSpec:
         raise SpecError([f"{shown}: is a link that leaves the workspace"])
     data = read_mapping(path, shown)
     if _is_legacy(data, "class"):
-        return legacy.job_of(name, _checked(legacy.LegacyJobFile, data, shown))
-    file = _checked(JobFile, data, shown, _relations(data))
+        return legacy.job_of(name, checked(legacy.LegacyJobFile, data, shown))
+    file = checked(JobFile, data, shown, _relations(data))
     return JobSpec.model_construct(**{key: getattr(file, key) for key in JobFile.model_fields}, name=name)
 
 
@@ -106,8 +101,8 @@ def load_template(folder: Path, shown: str = "") -> TemplateSpec:
     shown = shown or f"{folder.name}/{path.name}"
     data = read_mapping(path, shown)
     if _is_legacy(data, "job_name_prefix"):
-        return legacy.template_of(_checked(legacy.LegacyTemplateFile, data, shown))
-    return _checked(TemplateSpec, data, shown, _template_relations(data))
+        return legacy.template_of(checked(legacy.LegacyTemplateFile, data, shown))
+    return checked(TemplateSpec, data, shown, _template_relations(data))
 
 
 def load_service(folder: Path, shown: str = "") -> ServiceSpec:
@@ -123,67 +118,7 @@ def load_service(folder: Path, shown: str = "") -> ServiceSpec:
     path = folder / SERVICE_SPECS
     shown = shown or f"{folder.name}/{path.name}"
     data = read_mapping(path, shown)
-    return _checked(ServiceSpec, data, shown, _service_relations(data))
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One value of the workspace's settings and where it came from."""
-
-    name: str
-    value: Any
-    origin: str
-
-    @property
-    def safe_value(self) -> Any:
-        """The value without passwords."""
-        if isinstance(self.value, Spec):
-            return _without_secrets(self.value.model_dump(mode="json"))
-        if isinstance(self.value, tuple):
-            return [hide_passwords(item) for item in self.value]
-        return hide_passwords(self.value) if isinstance(self.value, str) else self.value
-
-    @property
-    def shown(self) -> str:
-        """The value as one line, without passwords."""
-        value = self.safe_value
-        if isinstance(value, dict):
-            value = [f"{name}: {item}" for name, item in value.items()]
-        return ", ".join(value) if isinstance(value, list) else str(value or "")
-
-
-def _without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
-    inner = {name: _without_secrets(value) for name, value in values.items() if isinstance(value, dict)}
-    return {name: inner.get(name, MASK if is_secret(name) else value) for name, value in values.items()}
-
-
-def settings_of(workspace: Workspace, command_line: Mapping[str, Any] | None = None) -> list[Setting]:
-    """Give every setting of a workspace with its origin.
-
-    Args:
-        workspace: The workspace.
-        command_line: Settings that options of this command gave; None means not given.
-
-    Raises:
-        SpecError: a setting has a mistake.
-    """
-    spec, layers = _settle(workspace, command_line or {})
-    names = [name for name in WorkspaceSpec.model_fields if name != "version"]
-    origin = {name: next(layer for layer, values in layers.items() if name in values) for name in names}
-    return [Setting(name, getattr(spec, name), origin[name]) for name in names]
-
-
-def load_workspace(workspace: Workspace, command_line: Mapping[str, Any] | None = None) -> WorkspaceSpec:
-    """Give the settings of a workspace: command line over environment over `dsflow.yml` over defaults.
-
-    Args:
-        workspace: The workspace.
-        command_line: Settings that options of this command gave; None means not given.
-
-    Raises:
-        SpecError: a setting has a mistake.
-    """
-    return _settle(workspace, command_line or {})[0]
+    return checked(ServiceSpec, data, shown, _service_relations(data))
 
 
 def json_schema(name: SchemaName) -> dict[str, Any]:
@@ -192,42 +127,8 @@ def json_schema(name: SchemaName) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def hide_passwords(url: str) -> str:
-    """Give a URL (or any text) with its password, and parameters named like secrets, replaced by `***`."""
-    url = re.sub(r"(://[^:/@\s]*:)\S*@", rf"\1{MASK}@", url)
-    return re.sub(r"([?&]([^=&\s]+)=)[^&\s]*", lambda m: m[1] + MASK if is_secret(m[2]) else m[0], url)
-
-
-def _settle(workspace: Workspace, command_line: Mapping[str, Any]) -> tuple[WorkspaceSpec, dict[str, dict[str, Any]]]:
-    shown = workspace.shown(workspace.marker)
-    environment = {name: os.environ.get(f"DSFLOW_{name.upper()}") for name in _FROM_ENVIRONMENT}
-    layers = {
-        "command line": {key: value for key, value in command_line.items() if value is not None},
-        "environment": {key: value for key, value in environment.items() if value},
-        shown: read_mapping(workspace.marker, shown),
-        "default": WorkspaceSpec().model_dump(),
-    }
-    # Each layer is checked on its own, so that a mistake is told where it was made.
-    _checked(WorkspaceSpec, layers[shown], shown)
-    _checked(WorkspaceSpec, layers["environment"], "environment DSFLOW_*")
-    _checked(WorkspaceSpec, layers["command line"], "command line")
-    return WorkspaceSpec.model_validate(dict(ChainMap(*layers.values()))), layers
-
-
 def _is_legacy(data: dict[str, Any], sign: str) -> bool:
     return str(data.get("version", "")) == "0.1" or ("version" not in data and sign in data)
-
-
-def _checked(model: type[S], data: dict[str, Any], shown: str, more: list[str] | None = None) -> S:
-    """Validate, with the mistakes of `more` (key path first) beside those that pydantic finds."""
-    mistakes = [f"{shown}: {problem}" for problem in more or []]
-    try:
-        spec = model.model_validate(data)
-    except pydantic.ValidationError as error:
-        mistakes = sentences(error, model, shown) + mistakes
-    if mistakes:
-        raise SpecError(mistakes)
-    return spec
 
 
 def _relations(data: dict[str, Any]) -> list[str]:

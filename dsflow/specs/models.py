@@ -26,6 +26,7 @@ from dsflow.specs.fields import (
     PlainValue,
     Port,
     Requirement,
+    RuntimeName,
     Spec,
     VariableName,
     Word,
@@ -36,6 +37,9 @@ from dsflow.specs.fields import (
     shape,
     zone,
 )
+from dsflow.specs.sources import KeyColumns, KeyName, SourceName, SourceSpec
+
+USUAL_HISTORY = "sqlite:///datastore/job_runs/history.db"
 
 
 class InputSpec(Spec):
@@ -141,7 +145,7 @@ class ExpectationSpec(Spec):
 class RunSpec(Spec):
     """Where and with what the job runs."""
 
-    runtime: Literal["auto", "process", "docker"] | None = Field(default=None, description="Where the job runs.")
+    runtime: RuntimeName | None = Field(default=None, description="Where the job runs.")
     image: Image | None = Field(default=None, description="The image of its container.")
     requirements: tuple[Requirement, ...] = Field(
         default=(), description="Python packages it needs besides the usual ones."
@@ -303,19 +307,43 @@ class SparkSpec(Spec):
     )
 
 
+class EnvironmentSpec(Spec):
+    """One of `environments`: what is different there. What it does not name is the workspace's."""
+
+    runtime: RuntimeName | None = Field(default=None, description="Where jobs run if they do not say.")
+    engine: EngineName | None = Field(default=None, description="What computes if a job does not say.")
+    spark: SparkSpec | None = Field(default=None, description="How Spark runs; laid over that of the workspace.")
+    dev: Flag = Field(default=False, description="Nothing is written into the datastore of another environment.")
+    datastore: Line | None = Field(default=None, description="The folder of all data.")
+
+
 class WorkspaceSpec(Spec):
     """dsflow.yml: what holds for the whole workspace. Everything may be absent."""
 
     version: Literal[1] = 1
     name: str = Field(default="", description="What the workspace is called.")
-    runtime: Literal["auto", "process", "docker"] = Field(
-        default="auto", description="Where jobs run if they do not say."
+    environment: Annotated[str, name_of_a("environment")] | None = Field(
+        default=None, description="Which of `environments` it is if nobody says (`--env`)."
     )
+    environments: dict[Annotated[str, name_of_a("environment")], EnvironmentSpec] = Field(
+        default={}, description="Settings by environment, such as laptop and prod."
+    )
+    runtime: RuntimeName = Field(default="auto", description="Where jobs run if they do not say.")
     engine: EngineName = Field(default="duckdb", description="What computes if a job does not say.")
     spark: SparkSpec = SparkSpec()
+    dev: Flag = Field(default=False, description="Nothing is written into the datastore of an environment.")
+    datastore: Line | None = Field(
+        default=None, description="The folder of all data; `datastore` in the workspace if absent."
+    )
     image: Image | None = Field(default=None, description="The image of jobs that do not name one.")
-    history: Line = Field(default="sqlite:///datastore/job_runs/history.db", description="URL of the database of runs.")
+    history: Line = Field(default=USUAL_HISTORY, description="URL of the database of runs.")
     templates: tuple[Line, ...] = Field(default=(), description="More templates: folders or git URLs.")
     ports: dict[Annotated[str, name_of_a("service")], Port] = Field(default={}, description="The port of each service.")
     base_image: Image | None = Field(default=None, description="The image that dsflow's own images are built on.")
     ca_bundle: Line | None = Field(default=None, description="Certificates to trust while building images.")
+    sources: dict[SourceName, SourceSpec] = Field(
+        default={}, description="What a sampled run reads: where all of it is, and which of it is enough."
+    )
+    keys: dict[KeyName, tuple[KeyColumns, ...]] = Field(
+        default={}, description="Columns that mean the same, by name: [orders.customer_id, customers.id]."
+    )

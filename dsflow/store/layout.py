@@ -8,6 +8,7 @@
     .dsflow/locks/{tables,raw}/NAME/ds=DS           who is writing the partition
     .dsflow/locks/gate                              held for moments, by whoever takes a lock or repairs
     .dsflow/checks/LOOK.json                        what `dsflow check` found in what is published
+    .dsflow/apart/LOOK/RUN/                         a run that publishes nothing, with what it made
     .dsflow/trash/TIME-RUN/                         what a publish replaced, for a while
     .dsflow/spark/                                  the warm Spark server, and what Spark spills
 
@@ -33,14 +34,17 @@ class Layout:
 
     Args:
         root: The datastore's folder, such as `datastore/` or `/data`.
+        read_only: It is looked at and never touched: no repair, no index, no lock.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
         self.root = root.absolute()
+        self.read_only = read_only
         self.own = self.root / ".dsflow"
         self.staging = self.own / "staging"
         self.trash = self.own / "trash"
         self.checks = self.own / "checks"
+        self.apart = self.own / "apart"
         self.gate = self.own / "locks" / "gate"
         self.spark = self.own / "spark"
 
