@@ -40,7 +40,7 @@ class Tables(Protocol):
         """Give the rows of the Parquet files in a folder, or of one file.
 
         Raises:
-            CopyNotFound: there is none.
+            CopyNotFound: there is none; an engine that reads later says so later, in its own words.
         """
 
     def count(self, rows: Rows) -> int:

@@ -221,13 +221,14 @@ class DDataflow:
     # ---- samples
 
     def estimate_source_size(self, name: str) -> float:
-        """Print and give the size of the sample of a source in GB: rows x columns x 50 bytes; nothing is written.
+        """Print and give the size of the sample of a source in GB; nothing is written.
+
+        It is rows x columns x 50 bytes; of Parquet files that are sampled whole it is their size.
 
         Raises:
             DataSourceNotFound: there is no such source.
         """
-        rows = self._sample(self._source(name))
-        return sizes.estimate(self._tables, rows)
+        return self._size(self._source(name))
 
     def save_sampled_data_sources(
         self, *, dry_run: bool = True, ask_confirmation: bool = False, sample_only: Iterable[str] | None = None
@@ -271,14 +272,13 @@ class DDataflow:
         for entry in entries:
             target = self._places.of(entry.name, offline=False)
             print(f"Sampling {entry.name} into {target}")
-            rows = self._sample(entry)
-            sizes.refuse_if_larger(entry.name, sizes.estimate(self._tables, rows), self._limit_gb)
+            sizes.refuse_if_larger(entry.name, self._size(entry), self._limit_gb)
             if dry_run:
                 print("Not writing, dry run enabled")
             elif ask and not _confirmed():
                 skipped.append(entry.name)
             else:
-                self._put(rows, target, whole=True)
+                self._put(self._sample(entry), target, whole=True)
         return skipped
 
     def _download(self, overwrite: bool, debug: bool, skipped: Collection[str]) -> None:
@@ -361,6 +361,11 @@ class DDataflow:
 
     def _sample(self, entry: DataSource) -> Rows:
         return reading.sample(self._tables, entry, self._rows)
+
+    def _size(self, entry: DataSource) -> float:
+        here = on_this_machine(entry.name) if entry.parquet and entry.whole and entry.source is None else None
+        known = sizes.by_files(here) if here is not None else None
+        return known if known is not None else sizes.by_rows(self._tables, self._sample(entry))
 
     def _put(self, rows: Any, address: str, *, whole: bool = False) -> None:
         """Write rows into a folder, in the place of what is there."""

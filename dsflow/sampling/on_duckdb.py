@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from dsflow.engines import duckdb
 from dsflow.engines.literals import files_list, identifier
 from dsflow.errors import UsageError
 from dsflow.sampling.contract import OwnTables, Rows
-from dsflow.sampling.places import on_this_machine
+from dsflow.sampling.places import on_this_machine, parquet_files
 from dsflow.sampling.refusals import CopyNotFound
 
 _PART = "part-00000.parquet"
@@ -45,7 +44,9 @@ class OnDuckDB:
         here = on_this_machine(folder)
         if here is None:
             return self.session.read_parquet(f"{folder}/**/*.parquet", union_by_name=True)  # type: ignore[no-any-return]
-        files = [here] if here.is_file() else _visible(here)
+        files = parquet_files(here)
+        if not files and set(folder) & set("*?["):
+            return self.session.read_parquet(folder, union_by_name=True)  # type: ignore[no-any-return]
         if not files:
             raise CopyNotFound(f"there are no Parquet files in {folder}")
         # As for Spark, `key=value` names a column below the folder, and not above it.
@@ -77,12 +78,6 @@ class OnDuckDB:
         """Make a schema, which is what DuckDB has inside a database, and use it."""
         self.session.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(name)}")
         self.session.execute(f"USE {identifier(name)}")
-
-
-def _visible(folder: Path) -> list[Path]:
-    """Give the Parquet files below a folder that Spark would read too."""
-    every = sorted(folder.rglob("*.parquet"))
-    return [file for file in every if not any(part[0] in "._" for part in file.relative_to(folder).parts)]
 
 
 def _keys(parts: Sequence[str]) -> set[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from dsflow.sampling.contract import OwnTables, Rows
 from dsflow.sampling.places import on_this_machine
-from dsflow.sampling.refusals import CopyNotFound
 
 
 class OnSpark:
@@ -36,8 +36,9 @@ class OnSpark:
     def parquet(self, folder: str) -> Rows:
         """Give the rows of Parquet files, wherever the session can read."""
         here = on_this_machine(folder)
-        if here is not None and not here.exists():
-            raise CopyNotFound(f"there are no Parquet files in {folder}")
+        if here is not None and here.exists():
+            # Spark takes every path for a pattern.
+            folder = re.sub(r"([\[\]{}*?\\])", r"\\\1", str(here))
         return self._session.read.parquet(folder)  # type: ignore[no-any-return]
 
     def count(self, rows: Any) -> int:

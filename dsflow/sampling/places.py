@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dsflow.errors import UsageError
 from dsflow.sampling.refusals import WritingToLocationDenied
+from dsflow.store.contents import plain_files
 from dsflow.store.layout import check_name
 
 # What Databricks calls its file system, and where samples are there.
@@ -82,6 +83,13 @@ def on_this_machine(address: str) -> Path | None:
     if address.startswith("file:"):
         return Path("/" + address.removeprefix("file:").lstrip("/"))
     return None if _SCHEME.match(address) else Path(address)
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """Give the Parquet files below a folder, without hidden ones; of a file itself."""
+    if path.is_file():
+        return [path]
+    return [file for file in plain_files(path, deep=True) if file.suffix == ".parquet"]
 
 
 def folder_name(name: str) -> str:
