@@ -68,6 +68,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "check": ("dsflow.commands.check:check", "Check what is published of a table, running nothing"),
         "checks": ("dsflow.commands.checks:checks", "Show how the rows and checks of a table develop"),
         "diff": ("dsflow.commands.diff:diff", "Show what changed between two partitions of a table"),
+        "sample": ("dsflow.commands.sample:sample", "Fetch and list the samples that sampled runs read"),
         "prune": ("dsflow.commands.prune:prune", "Take old partitions away"),
     },
     "Services": {

@@ -62,7 +62,7 @@ OWNERS = {
     },
     "pygments": {"highlighting"},
     "rich": {"board", "console", "screen"},
-    "sqlalchemy": {"history", "history_tables"},
+    "sqlalchemy": {"history", "history_tables", "samples.databases"},
     "sqlglot": {"conditions", "queries", "sqltrees"},
     "starlette": {"serve"},
     "uvicorn": {"serve.server"},

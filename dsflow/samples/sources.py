@@ -20,7 +20,7 @@ from dsflow.store.layout import Store
 from dsflow.workspace import Workspace
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
     """Data that can be sampled.
 
@@ -64,6 +64,11 @@ class Source:
         if self.datastore is None:
             return bound
         return next((ds for ds in reversed(self._all) if ds <= bound), None)
+
+    @property
+    def whole_span(self) -> tuple[str, str] | None:
+        """The first and the last partition; None where there are none that could be listed."""
+        return (self._all[0], self._all[-1]) if self._all else None
 
     def within(self, first: str, last: str) -> list[str]:
         """Give the partitions that begin in a stretch of time; of what has none by itself, the days of it.
@@ -158,24 +163,24 @@ class Sources:
     def __init__(self, workspace: Workspace, settings: WorkspaceSpec) -> None:
         self._workspace = workspace
         self._settings = settings
+        self._own = Datastore(workspace.whole, read_only=True)
         self.declared: Mapping[str, Source] = {name: self._declared(name) for name in settings.sources}
         self._by_dataset = {(source.store, source.dataset): source for source in self.declared.values()}
 
     def of(self, store: Store, dataset: str) -> Source:
         """Give the source whose sample a table or a raw dataset is; one that nobody declared is taken whole."""
         known = self._by_dataset.get((store, dataset))
-        if known is not None:
-            return known
-        own = Datastore(self._workspace.whole, read_only=True)
-        return Source(
-            name=dataset,
-            store=store,
-            dataset=dataset,
-            spec=SourceSpec(),
-            datastore=own,
-            workspace=self._workspace,
-            declared=False,
-        )
+        if known is None:
+            known = self._by_dataset[store, dataset] = Source(
+                name=dataset,
+                store=store,
+                dataset=dataset,
+                spec=SourceSpec(),
+                datastore=self._own,
+                workspace=self._workspace,
+                declared=False,
+            )
+        return known
 
     def named(self, name: str) -> Source:
         """Give the source of a name as a person types it.
@@ -188,7 +193,7 @@ class Sources:
         store: Store = "raw" if name.startswith("raw/") else "table"
         source = self.of(store, name.removeprefix("raw/").removeprefix("tables/"))
         if not source._all:
-            own = Datastore(self._workspace.whole, read_only=True)
+            own = self._own
             known = [*self.declared, *own.names("table"), *(f"raw/{raw}" for raw in own.names("raw"))]
             hint = f"There are: {', '.join(known)}." if known else "Declare it under `sources:` in dsflow.yml."
             raise UsageError(f"there is no source {name!r}{did_you_mean(name, known)}", hint)
@@ -209,6 +214,7 @@ class Sources:
         return {
             place: source.datastore.dataset(source.store, source.dataset) if source.datastore else None
             for place, source in self._by_dataset.items()
+            if source.declared
         }
 
     def _declared(self, name: str) -> Source:
@@ -220,15 +226,15 @@ class Sources:
             store=store,
             dataset=spec.raw or spec.table or name,
             spec=spec,
-            datastore=Datastore(self._root(name, spec), read_only=True) if stored else None,
+            datastore=self._datastore(name, spec) if stored else None,
             workspace=self._workspace,
         )
 
-    def _root(self, name: str, spec: SourceSpec) -> Path:
+    def _datastore(self, name: str, spec: SourceSpec) -> Datastore:
         if spec.environment is None:
-            return self._workspace.whole
+            return self._own
         known = self._settings.environments
         if spec.environment not in known:
             problem = f"there is no environment {spec.environment!r}{did_you_mean(spec.environment, known)}"
             raise UsageError(f"{self._workspace.shown(self._workspace.marker)}: sources.{name}: {problem}")
-        return datastore_at(self._workspace, known[spec.environment].datastore)
+        return Datastore(datastore_at(self._workspace, known[spec.environment].datastore), read_only=True)

@@ -6,14 +6,14 @@ import dataclasses
 import datetime as dt
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dsflow.engines.contract import Engine
 from dsflow.engines.literals import literal
 from dsflow.errors import JobFailed
+from dsflow.inputs import format_of
 from dsflow.model import Fingerprint, InputUsed, Manifest, Output
 from dsflow.sampling.drawing import Rule, select, values_of
 from dsflow.store.layout import Layout
@@ -22,6 +22,8 @@ from dsflow.store.publishing import Staging, content_hash, describe
 # What a manifest calls the one who wrote a sample; no job can have this name.
 FETCHED = "sample fetch"
 _SOURCE = "source"
+# How raw data is written back.
+_FORMATS = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json", "parquet": "FORMAT parquet, COMPRESSION zstd"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,25 +32,25 @@ class Piece:
 
     Attributes:
         output: Where its sample goes.
-        files: What it is drawn from.
-        format: How those are read.
+        bring: Gives the files that it is drawn from; what comes from elsewhere goes into the folder that it is given.
+        format: How those are read, where their names do not say.
         rule: What the sample is.
         inputs: What the manifest says that it was made from.
         fingerprint: What it was made with.
-        options: For the reader.
     """
 
     output: Output
-    files: Sequence[Path]
-    format: str
+    bring: Callable[[Path], Sequence[Path]]
+    format: str | None
     rule: Rule
     inputs: tuple[InputUsed, ...]
     fingerprint: Fingerprint
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def copy(layout: Layout, engine: Engine, piece: Piece) -> Manifest:
+def copy(layout: Layout, engine: Engine, piece: Piece) -> tuple[Manifest, int | None]:
     """Draw the sample of a partition and publish it; until then the one that was there stays.
+
+    Gives its manifest, and the number of rows that it was drawn from where that costs nothing.
 
     Args:
         layout: The datastore of samples.
@@ -63,8 +65,8 @@ def copy(layout: Layout, engine: Engine, piece: Piece) -> Manifest:
     output = piece.output
     run_id = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     with Staging(layout, run_id, output, FETCHED) as staging:
-        write = _copy_files if _as_they_are(piece) else _draw_rows if output.store == "table" else _draw_raw
-        write(engine, piece, staging.folder, run_id)
+        drawn = _Drawing(engine, piece, piece.bring(layout.run_folder(run_id) / "fetched"))
+        drawn.write(staging.folder, run_id)
         files = describe(staging.folder)
         manifest = Manifest(
             run_id=run_id,
@@ -81,7 +83,7 @@ def copy(layout: Layout, engine: Engine, piece: Piece) -> Manifest:
         )
         manifest = _described(engine, manifest, staging.folder) if output.store == "table" else manifest
         staging.publish(manifest)
-    return manifest
+    return manifest, drawn.there()
 
 
 def keep_values(engine: Engine, name: str, columns: Sequence[str], files: Sequence[Path]) -> None:
@@ -100,35 +102,51 @@ def keep_values(engine: Engine, name: str, columns: Sequence[str], files: Sequen
     engine.sql(f'CREATE OR REPLACE TEMP TABLE "{name}" AS {values_of(columns, f"{name} files")}')
 
 
-def _as_they_are(piece: Piece) -> bool:
-    return piece.rule.is_whole and (piece.output.store == "raw" or piece.format == "parquet")
+class _Drawing:
+    """A sample on its way out of some files."""
 
+    def __init__(self, engine: Engine, piece: Piece, files: Sequence[Path]) -> None:
+        self._engine = engine
+        self._piece = piece
+        self._files = files
+        self._format = piece.format or format_of(files[0])
 
-def _copy_files(engine: Engine, piece: Piece, folder: Path, run_id: str) -> None:
-    for number, file in enumerate(piece.files):
-        name = file.name if piece.output.store == "raw" else f"{run_id}-part-{number}.parquet"
-        shutil.copyfile(file, folder / name)
+    def write(self, folder: Path, run_id: str) -> None:
+        """Write it."""
+        piece = self._piece
+        is_table = piece.output.store == "table"
+        if piece.rule.is_whole and (not is_table or self._format == "parquet"):
+            for number, file in enumerate(self._files):
+                shutil.copyfile(file, folder / (f"{run_id}-part-{number}.parquet" if is_table else file.name))
+        elif is_table:
+            self._open()
+            drawn = self._engine.sql(select(piece.rule, _SOURCE))
+            self._engine.write(drawn, folder / f"{run_id}-part-0.parquet", piece.output.ds)
+        else:
+            self._write_raw(folder)
 
+    def there(self) -> int | None:
+        """Give how many rows there were to draw from, where footers say so."""
+        if self._format != "parquet":
+            return None
+        return sum(sum(self._engine.inspect([file]).rows) for file in self._files)
 
-def _draw_rows(engine: Engine, piece: Piece, folder: Path, run_id: str) -> None:
-    engine.write(_drawn(engine, piece), folder / f"{run_id}-part-0.parquet", piece.output.ds)
+    def _write_raw(self, folder: Path) -> None:
+        """Write rows of raw data in the format in which they were."""
+        if self._format not in _FORMATS:
+            hint = "Leave `filter` and `sample` out: then it is copied as it is."
+            raise JobFailed(f"no rows can be drawn from {self._files[0].name}", hint)
+        self._open()
+        path = folder / f"{self._files[0].name.split('.')[0] or 'part'}.{self._format}"
+        rows = select(self._piece.rule, _SOURCE)
+        self._engine.sql(f"COPY ({rows}) TO {literal(str(path))} ({_FORMATS[self._format]})")
 
-
-def _draw_raw(engine: Engine, piece: Piece, folder: Path, run_id: str) -> None:
-    """Write rows of raw data in the format in which they were."""
-    formats = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json", "parquet": "FORMAT parquet, COMPRESSION zstd"}
-    if piece.format not in formats:
-        hint = "Leave `filter` and `sample` out: then it is copied as it is."
-        raise JobFailed(f"raw dataset {piece.output.name!r} is {piece.format}, of which no rows can be drawn", hint)
-    _drawn(engine, piece)
-    path = folder / f"{piece.files[0].name.split('.')[0] or 'part'}.{piece.format}"
-    engine.sql(f"COPY ({select(piece.rule, _SOURCE)}) TO {literal(str(path))} ({formats[piece.format]})")
-
-
-def _drawn(engine: Engine, piece: Piece) -> Any:
-    with_ds = piece.output.store == "table" and all(f"ds={piece.output.ds}" in file.parts for file in piece.files)
-    engine.view(_SOURCE, engine.read(piece.files, piece.format, with_ds=with_ds, options=piece.options))
-    return engine.sql(select(piece.rule, _SOURCE))
+    def _open(self) -> None:
+        ds = f"ds={self._piece.output.ds}"
+        with_ds = self._piece.output.store == "table" and all(ds in file.parts for file in self._files)
+        if self._format is None:
+            raise JobFailed(f"cannot tell the format of {self._files[0].name}", "Give the source a `format`.")
+        self._engine.view(_SOURCE, self._engine.read(self._files, self._format, with_ds=with_ds, options={}))
 
 
 def _described(engine: Engine, manifest: Manifest, folder: Path) -> Manifest:

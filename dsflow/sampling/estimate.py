@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from dsflow.engines.literals import files_list, literal
 from dsflow.engines.registry import open_engine
 from dsflow.errors import JobFailed
 
@@ -82,3 +83,22 @@ def _footer_bytes(file: Path) -> int:
     if tail[4:] != b"PAR1":
         raise JobFailed(f"{file} is not a Parquet file")
     return int.from_bytes(tail[:4], "little") + _TAIL
+
+
+def column_bytes(file: Path, names: Sequence[str]) -> int:
+    """Give how many bytes some columns of a Parquet file have in it.
+
+    Args:
+        file: The file.
+        names: The columns; names that it has not are passed over.
+    """
+    wanted = ", ".join(literal(name.lower()) for name in names)
+    engine = open_engine("duckdb")
+    try:
+        found = engine.sql(
+            f"SELECT coalesce(sum(total_compressed_size), 0) FROM parquet_metadata({files_list([file])})"
+            f" WHERE lower(split_part(path_in_schema, ',', 1)) IN ({wanted or 'NULL'})"
+        ).fetchall()
+    finally:
+        engine.close()
+    return int(found[0][0])
