@@ -22,6 +22,7 @@ from dsflow.errors import UsageError
 from dsflow.model import InputUsed, Spark, Task
 from dsflow.partitions import ds_of
 from dsflow.store.datastore import Datastore
+from dsflow.store.layout import SAMPLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +84,14 @@ def workspace_around() -> Path | None:
     return next((folder for folder in (here, *here.parents) if (folder / "dsflow.yml").is_file()), None)
 
 
-def datastore_around() -> Path | None:
-    """Give the datastore of the run of this process, else of the workspace around; None where there is none."""
+def samples_around() -> Path | None:
+    """Give the datastore of samples for the run of this process, else for the workspace around; None where is none."""
     if "DSFLOW_DATA" in os.environ:
-        return Path(os.environ["DSFLOW_DATA"])
+        data = Path(os.environ["DSFLOW_DATA"])
+        # A sampled run has no other datastore.
+        return data if os.environ.get("DSFLOW_SAMPLES") else data / SAMPLE
     root = workspace_around()
-    return root / "datastore" if root is not None else None
+    return root / "datastore" / SAMPLE if root is not None else None
 
 
 @functools.cache

@@ -270,9 +270,9 @@ def test_11_each_of_the_sources_with_default_sampling_is_its_own_table(world: Wo
 
 
 def test_12_an_unknown_source_is_named_with_those_that_are_known(world: World) -> None:
-    with pytest.raises(DataSourceNotFound, match="Data source does not exist tuor; did you mean 'tour'") as caught:
+    message = r"Data source does not exist tuor; did you mean 'tour'\? \(there are: tour, days\)"
+    with pytest.raises(DataSourceNotFound, match=message):
         world.project(data_sources={"tour": {}, "days": {}}).source("tuor")
-    assert caught.value.hint == "Its sources are: tour, days."
 
 
 def test_12_a_function_that_fails_says_whose_it_was(world: World) -> None:
@@ -499,9 +499,9 @@ def test_25_the_size_is_rows_by_columns_by_50_bytes(world: World, capsys: pytest
 def test_26_offline_a_missing_copy_names_its_path_and_the_command(world: World) -> None:
     project = world.project(data_sources=TOUR)
     project.enable_offline()
-    with pytest.raises(CopyNotFound, match=f"no local copy of tour at {world.local}/tour") as caught:
+    command = "`dsflow ddataflow current_project sample_and_download` fetches it"
+    with pytest.raises(CopyNotFound, match=f"no local copy of tour at {world.local}/tour; {command}"):
         project.source("tour")
-    assert caught.value.hint == "`dsflow ddataflow current_project sample_and_download`"
 
 
 def saved(world: World, *names: str) -> DDataflow:
@@ -675,7 +675,7 @@ def test_28_projects_of_the_same_name_are_kept_apart(tmp_path: Path, monkeypatch
 
 
 def test_29_without_a_project_the_command_that_makes_one_is_named(dsflow: Callable[..., Any]) -> None:
-    with pytest.raises(ProjectNotFound):
+    with pytest.raises(ProjectNotFound, match="`dsflow ddataflow setup_project` writes one"):
         DDataflow.current_project()
     screen = dsflow("ddataflow", "current_project", "print_status")
     assert screen.exit_code == 2

@@ -27,7 +27,7 @@ from dsflow.sampling.refusals import (
 )
 from dsflow.sampling.replacing import replaced
 from dsflow.sampling.transfers import copy_folder
-from dsflow.surroundings import datastore_around
+from dsflow.surroundings import samples_around
 
 _QUESTION = "Do you want to proceed with the sampling creation? (y/n): "
 
@@ -73,9 +73,10 @@ class DDataflow:
         self._limit_gb = sizes.read_limit_gb(data_source_size_limit_gb)
         self._rows = read_limit(default_sampler)
         self._engine = engine
-        self._places = places_of(project_folder_name, snapshot_path, datastore_around())
         self._views: dict[str, str] = {}
         self._mode = switches.Mode.of_environment(enable_ddataflow)
+        # A run with `--sample` writes nowhere but into its datastore.
+        self._places = places_of(project_folder_name, None if self._mode.run else snapshot_path, samples_around())
         self._default_database = default_database
         if default_database is not None:
             self.set_up_database(default_database)
@@ -117,8 +118,8 @@ class DDataflow:
         folder = self._places.folder(self._mode.offline)
         print(self._mode.describe(folder))
 
-    def _switch(self, **changes: bool) -> None:
-        self._mode = self._mode.changed(**changes)
+    def _switch(self, *, enabled: bool | None = None, offline: bool | None = None) -> None:
+        self._mode = self._mode.changed(enabled, offline)
         if self._default_database is not None:
             self.set_up_database(self._default_database)
 
@@ -329,7 +330,8 @@ class DDataflow:
         """
         file = project.find_project(Path.cwd())
         if file is None:
-            raise ProjectNotFound(f"there is no {' or '.join(project.NAMES)} in {Path.cwd()} or above", f"`{SETUP}`")
+            missing = f"there is no {' or '.join(project.NAMES)} in {Path.cwd()} or above"
+            raise ProjectNotFound(f"{missing}; `{SETUP}` writes one")
         found = project.load_project(file)
         if isinstance(found, dict):
             return DDataflow(**found)
@@ -356,7 +358,7 @@ class DDataflow:
         folder = self._places.of(name, offline=True)
         # Spark need not be started to find this out.
         if not Path(folder).exists():
-            raise CopyNotFound(f"there is no local copy of {name} at {folder}", f"`{FETCH}`")
+            raise CopyNotFound(f"there is no local copy of {name} at {folder}; `{FETCH}` fetches it")
         return self._tables.parquet(folder)
 
     def _sample(self, entry: DataSource) -> Rows:

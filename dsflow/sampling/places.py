@@ -55,20 +55,20 @@ class Places:
         return f"{made}/" if path.endswith("/") and rest != "." else made
 
 
-def places_of(project: str, snapshot_path: str | None, datastore: Path | None) -> Places:
+def places_of(project: str, snapshot_path: str | None, samples: Path | None) -> Places:
     """Give the folders of a project.
 
     Args:
         project: `project_folder_name`.
         snapshot_path: The folder of all projects' snapshots, if the configuration says.
-        datastore: The datastore of the workspace around; its sample namespace holds both then. None outside of one.
+        samples: The datastore of samples of the workspace around, which holds both then. None outside of one.
 
     Raises:
         UsageError: the project's name cannot be that of a folder, or the snapshot and the copies would be one.
     """
     check_name(project, "project_folder_name")
-    if datastore is not None:
-        local, snapshot = datastore / "sample/ddataflow/local", str(datastore / "sample/ddataflow/snapshot")
+    if samples is not None:
+        local, snapshot = samples / "ddataflow/local", str(samples / "ddataflow/snapshot")
     else:
         local = Path.home() / ".ddataflow"
         on_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ

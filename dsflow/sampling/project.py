@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from dsflow.durable import write_text
-from dsflow.errors import UsageError
+from dsflow.errors import DsflowError, UsageError
 from dsflow.sampling.refusals import SETUP, ProjectNotFound
 
 IN_A_WORKSPACE = "dsflow_sources.py"
@@ -114,10 +115,26 @@ def _module(file: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except DsflowError:
         del sys.modules[name]
         raise
+    except Exception as error:
+        del sys.modules[name]
+        raise _broken(file, error) from error
     return module
+
+
+def _broken(file: Path, error: Exception) -> UsageError:
+    """Give the refusal of a file that fails, with its last line that was executed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    hint = ""
+    if isinstance(error, ModuleNotFoundError) and error.name == "ddataflow":
+        hint = "Write `from dsflow.sampling import DDataflow` instead."
+    where = f"{file}, line {line}" if line else str(file)
+    told = "".join(traceback.format_exception(error))
+    return UsageError(f"{where}: {type(error).__name__}: {str(error).partition(chr(10))[0]}", hint, traceback=told)
 
 
 def _is_of(module: ModuleType, file: Path) -> bool:

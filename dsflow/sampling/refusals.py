@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dsflow.errors import UsageError, did_you_mean
 
@@ -20,7 +20,7 @@ class DataSourceNotFound(UsageError):
     @classmethod
     def of(cls, name: str, known: Iterable[str]) -> DataSourceNotFound:
         """Give the refusal of a name."""
-        return cls(f"Data source does not exist {name}{did_you_mean(name, list(known))}", _known("sources", known))
+        return cls(f"Data source does not exist {name}{_others(name, list(known))}", "Add it to `data_sources`.")
 
 
 class WriterNotFoundException(UsageError):
@@ -29,7 +29,7 @@ class WriterNotFoundException(UsageError):
     @classmethod
     def of(cls, name: str, known: Iterable[str]) -> WriterNotFoundException:
         """Give the refusal of a name."""
-        return cls(f"data_writers has no writer {name!r}{did_you_mean(name, list(known))}", _known("writers", known))
+        return cls(f"data_writers has no writer {name!r}{_others(name, list(known))}", "Add it to `data_writers`.")
 
 
 class WritingToLocationDenied(UsageError):
@@ -44,5 +44,5 @@ class ProjectNotFound(UsageError):
     """There is no configuration, or it defines no sources."""
 
 
-def _known(what: str, names: Iterable[str]) -> str:
-    return f"Its {what} are: {', '.join(names)}." if names else f"It has no {what}."
+def _others(name: str, known: Sequence[str]) -> str:
+    return f"{did_you_mean(name, known)} (there are: {', '.join(known)})" if known else " (there are none)"

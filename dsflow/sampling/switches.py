@@ -10,16 +10,25 @@ from dsflow.errors import UsageError
 
 ENABLE = "ENABLE_DDATAFLOW"
 ENABLE_OFFLINE = "ENABLE_OFFLINE_MODE"
+# Set in a run with `--sample`, whose code cannot switch it off: `online`, or `offline` with `--offline`.
+SAMPLES = "DSFLOW_SAMPLES"
 _YES = ("1", "true", "yes", "on")
 _NO = ("0", "false", "no", "off", "")
 
 
 @dataclass(frozen=True)
 class Mode:
-    """Two switches; offline mode gives samples too, whatever the other one says."""
+    """Two switches; offline mode gives samples too, whatever the other one says.
+
+    Attributes:
+        enabled: One of them.
+        offline: The other one.
+        run: What the run says: `online`, `offline`, or nothing.
+    """
 
     enabled: bool
     offline: bool
+    run: str = ""
 
     @classmethod
     def of_environment(cls, enabled: bool) -> Mode:
@@ -31,17 +40,30 @@ class Mode:
         Raises:
             UsageError: a variable is neither true nor false.
         """
-        said = truth(ENABLE)
-        return cls(enabled=enabled if said is None else said, offline=bool(truth(ENABLE_OFFLINE)))
+        said, run = truth(ENABLE), os.environ.get(SAMPLES, "")
+        enabled = bool(run) or (enabled if said is None else said)
+        return cls(enabled=enabled, offline=run == "offline" or bool(truth(ENABLE_OFFLINE)), run=run)
 
     @property
     def sampling(self) -> bool:
         """Whether samples are given."""
         return self.enabled or self.offline
 
-    def changed(self, **switches: bool) -> Mode:
-        """Give the mode with switches set."""
-        return dataclasses.replace(self, **switches)
+    def changed(self, enabled: bool | None = None, offline: bool | None = None) -> Mode:
+        """Give the mode with switches set; None leaves one as it is.
+
+        Raises:
+            UsageError: the run is one of samples, or of local copies only, and must stay so.
+        """
+        made = dataclasses.replace(
+            self,
+            enabled=self.enabled if enabled is None else enabled,
+            offline=self.offline if offline is None else offline,
+        )
+        if (self.run and not made.sampling) or (self.run == "offline" and not made.offline):
+            option = "--sample --offline" if self.run == "offline" else "--sample"
+            raise UsageError(f"this run has {option}, which its code cannot switch off", f"Run it without {option}.")
+        return made
 
     def describe(self, folder: str) -> str:
         """Give the mode in words.
