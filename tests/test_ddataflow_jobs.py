@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dsflow.containers.engine import Image
 from dsflow.errors import UsageError
 from dsflow.sampling import DDataflow
 from dsflow.workspace import Workspace
@@ -98,6 +99,21 @@ def test_a_job_reads_production_until_it_is_told_otherwise(
     assert screen.exit_code == 1
     assert f"there is no local copy of orders at {samples}/local/proj/orders" in screen.out + screen.err
     assert "dsflow ddataflow current_project sample_and_download" in screen.out + screen.err
+
+
+@pytest.mark.docker
+def test_in_a_container_it_is_the_same(
+    make_workspace: MakeWorkspace, dsflow: Dsflow, python_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = make_workspace(tree("duckdb"))
+    assert dsflow("run", "orders", DS, "--runtime", "process").exit_code == 0
+    monkeypatch.setenv("ENABLE_DDATAFLOW", "true")
+    screen = dsflow("run", "report", DS, "--runtime", "docker")
+    assert screen.exit_code == 0, screen
+    assert "rows 3" in screen.out + screen.err
+    assert parquet(workspace.datastore / "sample" / "ddataflow") == ["snapshot/proj/report"]
+    monkeypatch.setenv("ENABLE_OFFLINE_MODE", "true")
+    assert "no local copy of orders at /data/sample" in dsflow("run", "report", DS, "--runtime", "docker").out
 
 
 def test_in_a_workspace_the_file_is_dsflow_sources(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
