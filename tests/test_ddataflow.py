@@ -198,6 +198,8 @@ def test_05_offline_mode_is_enabled_too(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("ENABLE_OFFLINE_MODE", "true")
     project = DDataflow("proj")
     assert (project.is_enabled(), project.is_local()) == (True, True)
+    project.disable_offline()
+    assert (project.is_enabled(), project.is_local()) == (True, False)
     monkeypatch.setenv("ENABLE_OFFLINE_MODE", "false")
     assert DDataflow("proj").is_enabled() is False
 

@@ -89,7 +89,8 @@ def _tables_of(run: Surroundings) -> OwnTables:
 
     def find(name: str) -> Any:
         known = {entry.name for entry in run.task.inputs} | set(run.datastore.names("table"))
-        return job.sql(f"SELECT * FROM {quote}{name}{quote}") if name in known else None
+        quoted = name.replace(quote, quote * 2)
+        return job.sql(f"SELECT * FROM {quote}{quoted}{quote}") if name in known else None
 
     return find
 

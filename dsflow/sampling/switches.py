@@ -41,8 +41,9 @@ class Mode:
             UsageError: a variable is neither true nor false.
         """
         said, run = truth(ENABLE), os.environ.get(SAMPLES, "")
-        enabled = bool(run) or (enabled if said is None else said)
-        return cls(enabled=enabled, offline=run == "offline" or bool(truth(ENABLE_OFFLINE)), run=run)
+        offline = run == "offline" or bool(truth(ENABLE_OFFLINE))
+        # Where offline mode ends, production must not begin.
+        return cls(enabled=bool(run) or offline or (enabled if said is None else said), offline=offline, run=run)
 
     @property
     def sampling(self) -> bool:
