@@ -34,6 +34,12 @@ def sample_option(function: _Function) -> _Function:
     return option(function)
 
 
+def offline_option(function: _Function) -> _Function:
+    """Give a command that runs jobs `--offline`."""
+    text = "With --sample: read only samples that are here already, and fetch none."
+    return click.option("--offline", is_flag=True, help=text)(function)
+
+
 def pipeline_of(context: Context) -> Pipeline:
     """Read all jobs; with `--sample` they may read what is declared as a source, wherever that is."""
     from dsflow import pipeline
@@ -63,14 +69,24 @@ def without_sources(context: Context, pipeline: Pipeline, jobs: list[str], expre
     return kept
 
 
-def provide(context: Context, pipeline: Pipeline, dates: Mapping[str, Sequence[str]], *, offline: bool) -> None:
-    """Make sure, with `--sample`, that the samples are there which some jobs read for some partitions.
+def provide(
+    context: Context,
+    pipeline: Pipeline,
+    jobs: Sequence[str],
+    span: tuple[str, str],
+    *,
+    offline: bool,
+    dry_run: bool = False,
+) -> None:
+    """Make sure, with `--sample`, that the samples are there which some jobs read in a span of time.
 
     Args:
         context: The command's.
         pipeline: All jobs.
-        dates: The partitions of each job.
+        jobs: Those that will run.
+        span: The first and the last ds.
         offline: Fetch nothing.
+        dry_run: Only say what would be fetched.
 
     Raises:
         UsageError: `--offline` is given without `--sample`, or the datastore is not this environment's to write.
@@ -80,16 +96,20 @@ def provide(context: Context, pipeline: Pipeline, dates: Mapping[str, Sequence[s
         if offline:
             raise UsageError("--offline goes with --sample", "Add --sample, or leave --offline out.")
         return
+    from dsflow import partitions
     from dsflow.samples import needs
     from dsflow.samples.fetching import Samples
 
     context.check_own()
     samples = Samples(context.workspace, context.settings)
+    dates = {name: partitions.between(*span, pipeline.nodes[name].job.grain) for name in jobs}
     wanted = needs.needs_of(pipeline, dates, samples.sources)
-    if offline:
-        needs.check_there(wanted, samples.layout)
+    if dry_run and not offline:
+        for step in samples.steps(needs.asked(wanted), thorough=False):
+            context.console.note(f"would fetch {step.source.label} ds={step.ds}: {step.reason}")
         return
-    fetch(context, samples, needs.asked(wanted))
+    if not offline:
+        fetch(context, samples, needs.asked(wanted))
     needs.check_there(wanted, samples.layout)
 
 

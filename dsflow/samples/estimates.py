@@ -18,7 +18,7 @@ from dsflow.quantities import memory_bytes
 from dsflow.samples.fetching import Samples
 from dsflow.samples.sources import Source
 from dsflow.sampling.drawing import Rule, select
-from dsflow.sampling.estimate import Size, column_bytes, of_files, share_met, spread
+from dsflow.sampling.estimate import Size, column_bytes, of_files, sampled_bytes, share_met, spread
 from dsflow.sampling.limits import check_limit
 from dsflow.store.contents import plain_files
 
@@ -94,15 +94,24 @@ class Estimator:
         share = passing * self._share(source, rule, whole)
         if rule.rows is not None and whole.rows:
             share = min(passing, rule.rows * len(dates) / whole.rows)
-        rows = None if whole.rows is None else round(whole.rows * share)
-        return replace(whole, rows=rows, bytes=None if whole.bytes is None else round(whole.bytes * share))
+        if rule.is_whole or whole.bytes is None or not whole.rows:
+            return whole
+        rows = round(whole.rows * share)
+        files = [file for ds in spread(dates, 2) for file in source.files(ds) if isinstance(file, Path)][:1]
+        if not files or files[0].suffix != ".parquet" or source.store == "raw":
+            return replace(whole, rows=rows, bytes=round(whole.bytes * share))
+        size, read = sampled_bytes(files[0], whole, rows, len(dates))
+        return replace(whole, rows=rows, bytes=size, read=whole.read + read)
 
     def _share(self, source: Source, rule: Rule, whole: Size) -> float:
         """Give which share of the rows the sample keeps of those that pass the filter."""
         if not rule.of:
             return 1.0 if rule.share is None else rule.share
         missed = 1.0
-        for other in self._samples.sources.above(source):
+        others = self._samples.sources.above(source)
+        for other in others:
+            if any(one in others for one in self._all_above(other)):
+                continue  # its values are among those of the one that it follows
             above = self.estimate(other)
             if not (whole.rows and above.whole.rows and above.sample.rows is not None):
                 continue
@@ -111,6 +120,10 @@ class Estimator:
             met = above.sample.rows / above.whole.rows if many else share_met(above.sample.rows, whole.rows)
             missed *= 1 - met
         return 1 - missed
+
+    def _all_above(self, source: Source) -> set[Source]:
+        above = self._samples.sources.above(source)
+        return set(above).union(*map(self._all_above, above))
 
 
 def _whole(source: Source, dates: Sequence[str]) -> Size:
