@@ -101,6 +101,50 @@ def test_a_job_reads_production_until_it_is_told_otherwise(
     assert "dsflow ddataflow current_project sample_and_download" in screen.out + screen.err
 
 
+DECLARED = """version: 1
+runtime: process
+sources: {orders: {sample: {rows: 5}}}
+"""
+READS = "inputs: {orders: {table: orders}}\n"
+DISABLES = "from dsflow.sampling import DDataflow\nDDataflow.current_project().disable()"
+
+
+@pytest.mark.parametrize("runtime", ["process", pytest.param("docker", marks=pytest.mark.docker)])
+def test_a_sampled_run_writes_nothing_but_samples(
+    make_workspace: MakeWorkspace, dsflow: Dsflow, request: pytest.FixtureRequest, runtime: str
+) -> None:
+    if runtime == "docker":
+        request.getfixturevalue("python_image")
+    more: Tree = {
+        "dsflow.yml": DECLARED,
+        "jobs/report/job_specs.yaml": SPEC.format(kind="notebook", engine="duckdb") + READS,
+        "jobs/stubborn/job_specs.yaml": SPEC.format(kind="notebook", engine="duckdb") + READS,
+        "jobs/stubborn/main.ipynb": notebook(DISABLES),
+    }
+    workspace = make_workspace({**tree("duckdb"), **more})
+    assert dsflow("run", "orders", DS, "--runtime", "process").exit_code == 0
+    before = everything(workspace.root)
+    screen = dsflow("run", "report", DS, "--sample", "--runtime", runtime)
+    assert screen.exit_code == 0, screen
+    assert "DDataflow is ONLINE" in screen.out
+    samples = workspace.datastore / "sample"
+    assert parquet(samples / "ddataflow") == ["snapshot/proj/report"]
+    assert dsflow("run", "stubborn", DS, "--sample", "--runtime", runtime).exit_code == 1
+    [log] = (samples / "job_runs" / "stubborn").rglob("log.txt")
+    assert "this run has --sample, which its code cannot switch off" in log.read_text()
+    screen = dsflow("run", "report", DS, "--sample", "--offline", "--runtime", runtime)
+    assert "DDataflow is OFFLINE" in screen.out
+    assert "there is no local copy of orders" in screen.out
+    assert everything(workspace.root) == before
+
+
+def everything(root: Path) -> dict[str, int]:
+    """What is outside of the samples, and not the history, a lock or a listing."""
+    own = ("datastore/sample", "datastore/job_runs/history", "datastore/.dsflow")
+    names = {path: str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    return {name: path.stat().st_mtime_ns for path, name in names.items() if not name.startswith(own)}
+
+
 @pytest.mark.docker
 def test_in_a_container_it_is_the_same(
     make_workspace: MakeWorkspace, dsflow: Dsflow, python_image: Image, monkeypatch: pytest.MonkeyPatch
