@@ -52,6 +52,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "parity": ("dsflow.commands.parity:parity", "Run a job on several targets and compare what it makes"),
         "build-images": ("dsflow.commands.build_images:build_images", "Build the images that jobs run in"),
         "start-spark": ("dsflow.commands.start_spark:start_spark", "Start the Spark server that jobs share"),
+        "ddataflow": ("dsflow.commands.ddataflow:ddataflow", "Estimate, save and fetch samples that Python declares"),
         "serve": ("dsflow.commands.serve:serve", "Run jobs for other programs, over HTTP"),
     },
     "Look": {

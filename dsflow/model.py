@@ -158,7 +158,8 @@ class Task:
     `kind` is a key of `dsflow.kinds.registry.KINDS`; `code` is the rendered SQL of a sql job. `task_specs` is what the
     job finds in `TASK_SPECS`, with data paths as `/data/...`; the shim turns them into real paths. Parameters named in
     `secret_parameters` hold no value here. A task with `apart`, a folder below the datastore, reads like any other and
-    publishes nothing: what it makes is kept in its run folder, which is in that folder.
+    publishes nothing: what it makes is kept in its run folder, which is in that folder. With `samples` its datastore is
+    that of samples, and `offline` says that nothing else may be read.
     """
 
     run_id: str
@@ -187,6 +188,7 @@ class Task:
     facts: Facts = field(default_factory=Facts)
     fingerprint: Fingerprint | None = None
     apart: str = ""
+    samples: Literal["", "online", "offline"] = ""
     protocol: int = PROTOCOL
 
     @property

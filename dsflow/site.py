@@ -19,6 +19,9 @@ from dsflow.masking import Masker
 from dsflow.model import EXPECTED, MADE, Expectation, InputUsed, Task
 from dsflow.store.datastore import Datastore, Partition
 
+# What a job that runs `dsflow run` itself must not lend the inner run.
+_OWN = ("DSFLOW_SINK", "DSFLOW_PORT", "DSFLOW_SAMPLES")
+
 
 class Log(Protocol):
     """Where lines and progress of a run go."""
@@ -147,8 +150,7 @@ class Site:
 
     def _environment(self, staging: Path | None, paths: Mapping[str, str]) -> dict[str, str]:
         task = self.task
-        # A job that runs `dsflow run` itself must not lend the inner run its own sink.
-        inherited = {name: value for name, value in os.environ.items() if name not in ("DSFLOW_SINK", "DSFLOW_PORT")}
+        inherited = {name: value for name, value in os.environ.items() if name not in _OWN}
         added = {
             "DSFLOW_DS": task.ds,
             "DSFLOW_START": task.start,
@@ -163,6 +165,8 @@ class Site:
         }
         if staging is not None:
             added["DSFLOW_SINK"] = str(staging)
+        if task.samples:
+            added["DSFLOW_SAMPLES"] = task.samples
         if task.port is not None:
             added["DSFLOW_PORT"] = str(task.port)
             added["DSFLOW_HOST"] = os.environ.get("DSFLOW_HOST", "127.0.0.1")

@@ -82,6 +82,7 @@ class Maker:
         known = {**draft.moment, **draft.open_values}
         task = replace(
             _blank(draft, self._settings),
+            samples=self._workspace.samples,
             secret_parameters=tuple(sorted(hidden)),
             injected={name: known[name] for name in recipe.cell if name in known},
             code=code,

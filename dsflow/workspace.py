@@ -7,14 +7,15 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from dsflow.errors import UsageError, did_you_mean
+from dsflow.store.layout import SAMPLE
 
 MARKER = "dsflow.yml"
 JOB_SPECS = "job_specs.yaml"
 TEMPLATE_SPECS = "template_specs.yaml"
 SERVICE_SPECS = "service.yaml"
-SAMPLE = "sample"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 _LONGEST_NAME = 100
@@ -54,11 +55,13 @@ class Workspace:
         root: The folder with `dsflow.yml`.
         data: The folder of all data where it is not `datastore`.
         sampled: Whether it is looked at with the samples for its data, and what was made of them.
+        offline: Whether its samples are all that may be read.
     """
 
     root: Path
     data: Path | None = None
     sampled: bool = False
+    offline: bool = False
 
     @classmethod
     def find(cls, start: Path | None = None) -> Workspace:
@@ -100,6 +103,13 @@ class Workspace:
     def whole(self) -> Path:
         """The folder of all data, whether the workspace is sampled or not."""
         return self.data or self.root / "datastore"
+
+    @property
+    def samples(self) -> Literal["", "online", "offline"]:
+        """What a task is told of its datastore."""
+        if not self.sampled:
+            return ""
+        return "offline" if self.offline else "online"
 
     @property
     def adhoc(self) -> Path:

@@ -25,12 +25,14 @@ class Context:
         console: The only writer to the terminal.
         environment: The one that `--env` names; None where the command line names none.
         sampled: Whether `--sample` asks for the samples instead of the data.
+        offline: Whether `--offline` asks for what is on this machine only.
     """
 
     directory: Path | None = None
     console: Console = field(default_factory=Console)
     environment: str | None = None
     sampled: bool = False
+    offline: bool = False
 
     @property
     def json(self) -> bool:
@@ -47,7 +49,7 @@ class Context:
         from dsflow.specs.settings import located
 
         workspace = located(self.found)
-        return dataclasses.replace(workspace, sampled=True) if self.sampled else workspace
+        return dataclasses.replace(workspace, sampled=True, offline=self.offline) if self.sampled else workspace
 
     @functools.cached_property
     def found(self) -> Workspace:

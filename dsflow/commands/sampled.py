@@ -35,9 +35,15 @@ def sample_option(function: _Function) -> _Function:
 
 
 def offline_option(function: _Function) -> _Function:
-    """Give a command that runs jobs `--offline`."""
+    """Give a command that runs jobs `--offline`, which their code is told too."""
+
+    def switch(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+        context: Context = ctx.obj
+        context.offline = value
+        return value
+
     text = "With --sample: read only samples that are here already, and fetch none."
-    return click.option("--offline", is_flag=True, help=text)(function)
+    return click.option("--offline", is_flag=True, is_eager=True, callback=switch, help=text)(function)
 
 
 def pipeline_of(context: Context) -> Pipeline:

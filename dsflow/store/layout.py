@@ -11,6 +11,7 @@
     .dsflow/apart/LOOK/RUN/                         a run that publishes nothing, with what it made
     .dsflow/trash/TIME-RUN/                         what a publish replaced, for a while
     .dsflow/spark/                                  the warm Spark server, and what Spark spills
+    sample/                                         a datastore of its own: samples, and what sampled runs make of them
 
 Tables and raw datasets are kept apart everywhere, because they may share a name.
 """
@@ -23,6 +24,7 @@ from typing import Literal
 from dsflow.errors import UsageError
 
 Store = Literal["table", "raw"]
+SAMPLE = "sample"
 FOLDERS: dict[Store, str] = {"table": "tables", "raw": "raw"}
 
 _LONGEST_NAME = 100
