@@ -262,6 +262,37 @@ sources:
     assert "source orders has nothing from" in missing.err
 
 
+def test_a_job_that_reads_a_path_reads_its_sample(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
+    """The path is what ties them together: no name of a table is in the job."""
+    address = "file:///nowhere/{{ ds }}.csv"
+    files = {
+        "jobs/report/job_specs.yaml": f"""
+            version: 1
+            kind: sql
+            inputs: {{visits: {{path: "{address}"}}, stations: {{path: "https://example.invalid/stations.csv"}}}}
+            output: {{table: report}}
+        """,
+        "jobs/report/query.sql": "SELECT count(*) AS n FROM visits",
+    }
+    workspace = laptop(make_workspace, f'sources:\n  visits: {{path: "{address}", sample: {{rows: 3}}}}\n', **files)
+    refused = dsflow("run", "report", LAST, "--sample", "--offline")
+    assert refused.exit_code == 2
+    assert "report reads https://example.invalid/stations.csv, and --offline reads only local copies" in refused.err
+    sources = workspace.marker.read_text().replace("file:///nowhere", f"file://{workspace.root.parent}")
+    workspace.marker.write_text(f'{sources}  stations: {{path: "https://example.invalid/stations.csv"}}\n')
+    spec = workspace.jobs / "report" / "job_specs.yaml"
+    spec.write_text(spec.read_text().replace("file:///nowhere", f"file://{workspace.root.parent}"))
+    (workspace.root.parent / f"{LAST}.csv").write_text("n\n" + "1\n" * 50)
+    missing = dsflow("run", "report", LAST, "--sample", "--offline")
+    assert f"dsflow sample fetch visits {LAST}" in missing.err
+    assert dsflow("sample", "fetch", "visits", LAST).exit_code == 0
+    # No server answers at the other address; its sample is a table like any other.
+    publish(samples(workspace).root, "stations", LAST, "SELECT 1 AS station")
+    done = dsflow("run", "report", LAST, "--sample", "--offline")
+    assert done.exit_code == 0, done.err
+    assert ask(samples(workspace), "SELECT n FROM report") == [(3,)]
+
+
 def test_raw_data_is_sampled_in_its_own_format(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
     workspace = laptop(make_workspace, "sources:\n  clicks: {raw: clicks, sample: {rows: 5}}\n  notes: {raw: notes}\n")
     clicks_then = '{"n": 1, "who": {"id": 7}}\n' * 50

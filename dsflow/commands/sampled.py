@@ -105,10 +105,16 @@ def provide(
     from dsflow import partitions
     from dsflow.samples import needs
     from dsflow.samples.fetching import Samples
+    from dsflow.specs.load import hide_passwords
 
     samples = Samples(context.workspace, context.settings)
     dates = {name: partitions.between(*span, pipeline.nodes[name].job.grain) for name in jobs}
     wanted = needs.needs_of(pipeline, dates, samples.sources)
+    for job, url in needs.unsampled(pipeline, jobs, samples.sources):
+        if offline:
+            hint = "Declare it under `sources:` with the same `path`; then `dsflow sample fetch` copies it."
+            raise UsageError(f"{job} reads {hide_passwords(url)}, and --offline reads only local copies", hint)
+        context.console.note(f"{job} reads {hide_passwords(url)} itself: no source has this path")
     if dry_run and not offline:
         for step in samples.steps(needs.asked(wanted), thorough=False):
             context.console.note(f"would fetch {step.source.label} ds={step.ds}: {step.reason}")

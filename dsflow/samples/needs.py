@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from dsflow.reads import Read, later, newest_at, partitions_read
 from dsflow.samples.sources import Source, Sources
 from dsflow.store.datastore import Datastore
 from dsflow.store.layout import Layout
+
+_URL = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +71,22 @@ def needs_of(pipeline: Pipeline, dates: Mapping[str, Sequence[str]], sources: So
     found = []
     for name, own in dates.items():
         for read in pipeline.nodes[name].reads:
-            if read.store != "path" and (read.store, read.dataset) not in made:
-                source = sources.of(read.store, read.dataset)
-                found += [_need(source, read, ds, pipeline, name) for ds in own]
+            if read.store == "path":
+                source = sources.at(read.dataset)
+            else:
+                source = None if (read.store, read.dataset) in made else sources.of(read.store, read.dataset)
+            found += [_need(source, read, ds, pipeline, name) for ds in own] if source else []
     return found
+
+
+def unsampled(pipeline: Pipeline, jobs: Sequence[str], sources: Sources) -> list[tuple[str, str]]:
+    """Give the jobs that read a URL which is no source, each with that URL: it is read as it is."""
+    reads = ((name, read) for name in jobs for read in pipeline.nodes[name].reads)
+    return [
+        (name, read.dataset)
+        for name, read in reads
+        if read.store == "path" and _URL.match(read.dataset) and sources.at(read.dataset) is None
+    ]
 
 
 def asked(needs: Sequence[Need]) -> dict[Source, list[str]]:
@@ -109,7 +124,7 @@ def _need(source: Source, read: Read, ds: str, pipeline: Pipeline, job: str) -> 
     grain = pipeline.nodes[job].job.grain
     return Need(
         source=source,
-        wanted=(*partitions_read(read, ds, grain), *later(read, ds, grain)),
+        wanted=(ds,) if read.store == "path" else (*partitions_read(read, ds, grain), *later(read, ds, grain)),
         newest=newest_at(read, ds, grain) if read.as_of else None,
         job=job,
         may_miss=read.in_code or read.own,

@@ -199,6 +199,10 @@ class Sources:
             raise UsageError(f"there is no source {name!r}{did_you_mean(name, known)}", hint)
         return source
 
+    def at(self, path: str) -> Source | None:
+        """Give the source that is declared with just this path, or None."""
+        return next((source for source in self.declared.values() if source.spec.path == path), None)
+
     def columns(self, source: Source, key: str) -> tuple[str, ...]:
         """Give the columns of a source that are a key."""
         entries = ([column.partition(".") for column in entry] for entry in self._settings.keys[key])
