@@ -238,8 +238,9 @@ def test_jobs_that_make_a_source_run_only_when_they_are_named(make_workspace: Ma
     )
     publish(workspace.datastore, "sales", LAST, "SELECT 'x' AS country, 7 AS orders, 0 AS amount FROM range(5)")
     done = dsflow("run", "+report", LAST, "--sample")
-    assert "not run, as samples are read instead of what they make: sales" in done.err
+    assert "left out, as samples are read instead of what they make: sales" in done.err
     assert ask(samples(workspace), "SELECT orders FROM report") == [(14,)]
+    assert list(dsflow("status", LAST, "--sample", "--json").document["grids"][0]["partitions"].values()) == ["fresh"]
     assert samples(workspace).names("table") == ["report", "sales"]
     assert dsflow("run", "sales", LAST, "--sample").exit_code == 0
     assert ask(samples(workspace), "SELECT sum(orders) FROM sales WHERE country <> 'x'")[0][0] > 14

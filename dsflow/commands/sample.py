@@ -195,7 +195,7 @@ def _estimate_row(one: Estimate) -> list[str]:
         _number(one.whole.rows),
         most + _bytes(one.sample.bytes),
         _bytes(one.whole.bytes),
-        show_bytes(one.limit),
+        one.source.spec.limit,
         one.sample.how,
         show_bytes(one.sample.read),
     ]

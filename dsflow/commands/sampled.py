@@ -69,7 +69,7 @@ def without_sources(context: Context, pipeline: Pipeline, jobs: list[str], expre
     named = {name for expression in expressions for name in expression.split()}
     kept, left = needs.without_sources(pipeline, jobs, named, sources)
     if left:
-        context.console.note(f"not run, as samples are read instead of what they make: {', '.join(left)}")
+        context.console.note(f"left out, as samples are read instead of what they make: {', '.join(left)}")
     if not kept:
         raise UsageError("every job that is selected makes a source", "Name a job by its plain name to run it.")
     return kept

@@ -10,7 +10,7 @@ import click
 from dsflow.commands import plans
 from dsflow.commands.completion import jobs as complete_jobs
 from dsflow.commands.context import Context
-from dsflow.commands.sampled import pipeline_of, sample_option
+from dsflow.commands.sampled import pipeline_of, sample_option, without_sources
 
 if TYPE_CHECKING:
     from dsflow.execution import Ground
@@ -45,6 +45,7 @@ def status(
     expressions, dates = plans.split_dates(arguments)
     whole = pipeline_of(context)
     jobs = plans.planned_jobs(whole, expressions, exclude)
+    jobs = without_sources(context, whole, jobs, expressions)
     ground = plans.ground_of(context, whole, jobs, params, runtime)
     first, last = dates or _latest(ground, jobs)
     made = plan.make(whole, jobs, first, last, ground.standing)

@@ -140,7 +140,7 @@ def _explained(source: Source) -> Iterator[None]:
     try:
         yield
     except sa.exc.SQLAlchemyError as error:
-        raise JobFailed(f"source {source.label}: {_reason(error)}", f"Look at {source.where}.") from None
+        raise JobFailed(_reason(error), f"Look at {source.where}.") from None
 
 
 def _reason(error: Exception) -> str:

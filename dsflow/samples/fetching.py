@@ -190,7 +190,11 @@ class Samples:
             inputs=(origin, *self._above(source)),
             fingerprint=self._fingerprint(source),
         )
-        manifest, there = copy(self.layout, engine, piece)
+        try:
+            manifest, there = copy(self.layout, engine, piece)
+        except JobFailed as error:
+            told = f"source {source.label} ds={ds}: {error.message}"
+            raise JobFailed(told, error.hint or f"Look at {source.where}.") from None
         self.index.refresh(source.store, source.dataset, ds)
         return Fetched(source=source, manifest=manifest, there=there)
 
@@ -204,7 +208,7 @@ class Samples:
         files = source.files(ds)
         if not files:
             where = source.filled_in(source.spec.path, ds, "path") if source.spec.path else f"ds={ds}"
-            raise JobFailed(f"source {source.label}: there is nothing at {where}", f"Look at {source.where}.")
+            raise JobFailed(f"there is nothing at {where}")
         return [path for file in files for path in _local(file, folder)]
 
     def _keep_values(self, engine: Engine, source: Source) -> None:
@@ -223,7 +227,9 @@ class Samples:
         partition = source.partition(ds)
         if partition is not None:
             target = f"{source.spec.environment or 'datastore'}/{FOLDERS[source.store]}/{source.dataset}"
-            return used(Input(name=source.name, kind=source.store, target=target), [partition])[0]
+            [seen] = used(Input(name=source.name, kind=source.store, target=source.dataset), [partition])
+            # It is in another datastore: no partition that a job of this one could have read.
+            return dataclasses.replace(seen, kind="path", target=target)
         place = source.filled_in(source.spec.path, ds, "path") if source.spec.path else f"{source.name} (database)"
         known = stamp(place, source.workspace.whole, self._root) if source.spec.path else None
         return InputUsed(name=source.name, kind="path", target=place, ds=ds, hash=known)
