@@ -56,6 +56,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "package": ("dsflow.commands.package:package", "Make what spark-submit needs for a job"),
         "submit": ("dsflow.commands.package:submit", "Run a job on a Spark cluster by spark-submit"),
         "start-spark": ("dsflow.commands.start_spark:start_spark", "Start the Spark server that jobs share"),
+        "ddataflow": ("dsflow.commands.ddataflow:ddataflow", "Estimate, save and fetch samples that Python declares"),
         "serve": ("dsflow.commands.serve:serve", "Run jobs for other programs, over HTTP"),
     },
     "Look": {
@@ -71,6 +72,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "check": ("dsflow.commands.check:check", "Check what is published of a table, running nothing"),
         "checks": ("dsflow.commands.checks:checks", "Show how the rows and checks of a table develop"),
         "diff": ("dsflow.commands.diff:diff", "Show what changed between two partitions of a table"),
+        "sample": ("dsflow.commands.sample:sample", "Fetch and list the samples that sampled runs read"),
         "prune": ("dsflow.commands.prune:prune", "Take old partitions away"),
     },
     "Services": {

@@ -228,9 +228,15 @@ WORKSPACE: Sequence[Callable[[Workspace], Finding]] = (datastore, swap, disk, sk
 
 def found_workspace(start: Path | None) -> Workspace | None:
     """Give the workspace around a folder, or None where there is none."""
+    from dsflow.specs.settings import located
+
+    try:
+        found = Workspace.find(start)
+    except UsageError:
+        return None
     with contextlib.suppress(UsageError):
-        return Workspace.find(start)
-    return None
+        return located(found)
+    return found
 
 
 def _installed(name: str) -> bool:

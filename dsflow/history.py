@@ -66,16 +66,22 @@ class History:
         url: `sqlite:///FILE` (from the folder above the datastore, which is the workspace) or `postgresql://...`; None
             for `job_runs/history.db` in the datastore.
         datastore: The folder that the run folders are in.
+        root: From where a FILE is looked for, if not from the folder above the datastore.
     """
 
-    def __init__(self, url: str | None, datastore: Path) -> None:
+    def __init__(self, url: str | None, datastore: Path, root: Path | None = None) -> None:
         self._given_url = url
         self._datastore = datastore
+        self._root = root or datastore.parent
 
     @classmethod
     def open(cls, workspace: Workspace, settings: WorkspaceSpec) -> History:
-        """Give the history that the workspace's settings name."""
-        return cls(settings.history, workspace.datastore)
+        """Give the history that the workspace's settings name; samples have one of their own, beside them."""
+        from dsflow.specs.models import USUAL_HISTORY
+
+        elsewhere = workspace.data is not None and settings.history == USUAL_HISTORY
+        url = None if workspace.sampled or elsewhere else settings.history
+        return cls(url, workspace.datastore, workspace.root)
 
     def __call__(self, event: Event) -> None:
         """Record the start or the end of a run; other events are ignored.
@@ -274,7 +280,7 @@ class History:
             return url.set(drivername="postgresql+psycopg")
         if not url.database or url.database == ":memory:":
             raise UsageError("history: this URL names no file", "Write it like sqlite:///datastore/history.db.")
-        return url.set(drivername="sqlite", database=str(self._datastore.parent / url.database))
+        return url.set(drivername="sqlite", database=str(self._root / url.database))
 
     @property
     def _shown(self) -> str:

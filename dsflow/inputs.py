@@ -151,9 +151,14 @@ def _files_at(place: str, run_folder: Path | None) -> list[Path]:
     return [path]
 
 
-def _format(file: Path, source: Input) -> str:
+def format_of(file: Path) -> str | None:
+    """Give how a file is read by its name, or None where that does not say."""
     suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() not in _COMPRESSED]
-    format = _FORMATS.get(suffixes[-1] if suffixes else "")
+    return _FORMATS.get(suffixes[-1] if suffixes else "")
+
+
+def _format(file: Path, source: Input) -> str:
+    format = format_of(file)
     if format is None:
         raise JobFailed(
             f"input {source.name!r}: cannot tell the format of {file.name}",

@@ -161,7 +161,8 @@ class Task:
     job finds in `TASK_SPECS`, with data paths as `/data/...`; the shim turns them into real paths. `modules` are
     folders beside that of the jobs. Parameters named in `secret_parameters` hold no value here. A task with `apart`, a
     folder below the datastore, reads like any other and publishes nothing: what it makes is kept in its run folder,
-    which is in that folder.
+    which is in that folder. With `samples` its datastore is that of samples, and `offline` says that nothing else may
+    be read.
     """
 
     run_id: str
@@ -191,6 +192,7 @@ class Task:
     facts: Facts = field(default_factory=Facts)
     fingerprint: Fingerprint | None = None
     apart: str = ""
+    samples: Literal["", "online", "offline"] = ""
     protocol: int = PROTOCOL
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from dsflow.dialects import dialect_of
@@ -109,7 +110,9 @@ class Pipeline:
         return f"{read.where}: no job writes the {what} {read.dataset!r}, and it is not in the datastore{guess}"
 
 
-def load(workspace: Workspace, settings: WorkspaceSpec) -> Pipeline:
+def load(
+    workspace: Workspace, settings: WorkspaceSpec, elsewhere: Mapping[tuple[Store, str], Path | None] | None = None
+) -> Pipeline:
     """Read all jobs of a workspace and tie them together. Nothing is run.
 
     A job with mistakes is left out and noted in `broken`.
@@ -117,6 +120,7 @@ def load(workspace: Workspace, settings: WorkspaceSpec) -> Pipeline:
     Args:
         workspace: The workspace.
         settings: Its settings.
+        elsewhere: Tables and raw datasets that count as being there, with the folders that have their partitions.
 
     Raises:
         SpecError: jobs wait for each other in a circle, or two write the same table; every file is named.
@@ -128,7 +132,7 @@ def load(workspace: Workspace, settings: WorkspaceSpec) -> Pipeline:
             jobs[name] = load_job(workspace, name)
         except UsageError as error:
             broken[name] = error
-    writers = Writers(workspace, jobs.values())
+    writers = Writers(workspace, jobs.values(), elsewhere)
     nodes: dict[str, Node] = {}
     for name, job in jobs.items():
         try:

@@ -38,6 +38,7 @@ from dsflow.model import (
     Task,
 )
 from dsflow.runtimes.contract import Ending, Folders, Needs, Place, Running, Runtime, identity
+from dsflow.sampling.switches import ENABLE, ENABLE_OFFLINE
 
 Listener = Callable[[Event], None]
 
@@ -285,7 +286,9 @@ def _make_run_folder(run_folder: Path, task: Task) -> None:
 def _environment(assignment: Assignment) -> dict[str, str]:
     import os
 
-    passed = {name: os.environ[name] for name in assignment.pass_environment if name in os.environ}
+    # Whoever asks for samples must not get production because the code runs in a container.
+    names = (*assignment.pass_environment, ENABLE, ENABLE_OFFLINE)
+    passed = {name: os.environ[name] for name in names if name in os.environ}
     secret = {"DSFLOW_SECRETS": json.dumps(assignment.secrets)} if assignment.secrets else {}
     return {**passed, **assignment.environment, **secret}
 

@@ -21,7 +21,7 @@ from dsflow.store.datastore import Datastore, Partition
 from dsflow.store.layout import Layout
 
 # A job that runs `dsflow run` itself must not lend the inner run what is its own.
-_OF_ONE_RUN = ("DSFLOW_SINK", "DSFLOW_PORT", shared.PLACE)
+_OF_ONE_RUN = ("DSFLOW_SINK", "DSFLOW_PORT", "DSFLOW_SAMPLES", shared.PLACE)
 
 
 class Log(Protocol):
@@ -170,6 +170,8 @@ class Site:
             added["PYTHONPATH"] = os.pathsep.join([modules, *filter(None, [inherited.get("PYTHONPATH")])])
         if staging is not None:
             added["DSFLOW_SINK"] = str(staging)
+        if task.samples:
+            added["DSFLOW_SAMPLES"] = task.samples
         if task.port is not None:
             added["DSFLOW_PORT"] = str(task.port)
             added["DSFLOW_HOST"] = os.environ.get("DSFLOW_HOST", "127.0.0.1")

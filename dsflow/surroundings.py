@@ -22,6 +22,7 @@ from dsflow.errors import UsageError
 from dsflow.model import InputUsed, Spark, Task
 from dsflow.partitions import ds_of
 from dsflow.store.datastore import Datastore
+from dsflow.store.layout import SAMPLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,31 @@ def now() -> Surroundings:
     return _by_hand_now or _found()
 
 
+def is_there() -> bool:
+    """Say whether this process executes code of a job, in a run or by hand; nothing is started to find out."""
+    root = workspace_around()
+    by_hand = root is not None and job_of(Path.cwd(), root) is not None
+    return _by_hand_now is not None or "DSFLOW_RUN_FOLDER" in os.environ or by_hand
+
+
+def workspace_around() -> Path | None:
+    """Give the workspace that the current folder is in, or that the environment names; None where there is none."""
+    if "DSFLOW_WORKSPACE" in os.environ:
+        return Path(os.environ["DSFLOW_WORKSPACE"])
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "dsflow.yml").is_file()), None)
+
+
+def samples_around() -> Path | None:
+    """Give the datastore of samples for the run of this process, else for the workspace around; None where is none."""
+    if "DSFLOW_DATA" in os.environ:
+        data = Path(os.environ["DSFLOW_DATA"])
+        # A sampled run has no other datastore.
+        return data if os.environ.get("DSFLOW_SAMPLES") else data / SAMPLE
+    root = workspace_around()
+    return root / "datastore" / SAMPLE if root is not None else None
+
+
 @functools.cache
 def _found() -> Surroundings:
     run_folder = os.environ.get("DSFLOW_RUN_FOLDER")
@@ -86,9 +112,7 @@ def _found() -> Surroundings:
 
 def _by_hand() -> Surroundings:
     """Stand in for a run: the job of the current folder, its defaults, today."""
-    here = Path.cwd()
-    root = next((folder for folder in (here, *here.parents) if (folder / "dsflow.yml").is_file()), None)
-    root = Path(os.environ["DSFLOW_WORKSPACE"]) if "DSFLOW_WORKSPACE" in os.environ else root
+    here, root = Path.cwd(), workspace_around()
     if root is None:
         raise UsageError(f"{here} is in no workspace", "Start Jupyter inside the folder that has a dsflow.yml.")
     import datetime as dt

@@ -67,6 +67,9 @@ class Maker:
         self._writers = functools.cache(lambda: pipeline.writers if pipeline else writers_in(workspace))
         self._queries = queries or {}
         self._recipes: dict[str, Recipe] = {}
+        # A sampled run reads the sample in the place of a path that is declared as a source.
+        paths = ((source.path, name) for name, source in settings.sources.items() if workspace.sampled)
+        self._sampled = {path: name for path, name in paths if path is not None}
 
     def task(
         self, job: str | JobSpec, ds: str | None, given: Mapping[str, str], positional: Sequence[str] = ()
@@ -84,7 +87,7 @@ class Maker:
         """
         recipe = self._known(job)
         draft = draft_of(recipe, Asked(ds, given, positional))
-        inputs, code = list(_inputs(draft)), None
+        inputs, code = list(_inputs(draft, self._sampled)), None
         if recipe.text is not None:
             check_dialect(recipe.job, self._settings, recipe.main_where)
             code = render_text(recipe.text, draft.names, recipe.main_where)
@@ -93,6 +96,7 @@ class Maker:
         known = {**draft.moment, **draft.open_values}
         task = replace(
             _blank(draft, self._settings),
+            samples=self._workspace.samples,
             secret_parameters=tuple(sorted(hidden)),
             injected={name: known[name] for name in recipe.cell if name in known},
             code=code,
@@ -232,19 +236,21 @@ def _cell(job: JobSpec, main: Path, where: str) -> dict[str, parameters.Paramete
     return parameters.declared_in(source, f"{where}: parameters cell") if source else {}
 
 
-def _inputs(draft: Draft) -> Iterator[Input]:
+def _inputs(draft: Draft, sampled: Mapping[str, str]) -> Iterator[Input]:
     job = draft.job
     if job.legacy:
         yield from _legacy_inputs(draft)
         return
     for name, spec in job.inputs.items():
-        if spec.path is not None:
+        if spec.path is not None and spec.path in sampled:
+            yield Input(name=name, kind="table", target=sampled[spec.path], partitions=(draft.ds,))
+        elif spec.path is not None:
             where = f"{draft.recipe.spec_where}: inputs.{name}.path"
             target = render_text(spec.path, draft.names, where)
             _check_path(target, where)
             yield Input(name=name, kind="path", target=target, format=spec.format, options=spec.options)
-            continue
-        yield _from_datastore(draft, draft.recipe.declared[name], format=spec.format, options=spec.options)
+        else:
+            yield _from_datastore(draft, draft.recipe.declared[name], format=spec.format, options=spec.options)
 
 
 def _from_datastore(draft: Draft, read: Read, **more: Any) -> Input:

@@ -7,8 +7,10 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from dsflow.errors import UsageError, did_you_mean
+from dsflow.store.layout import SAMPLE
 
 MARKER = "dsflow.yml"
 JOB_SPECS = "job_specs.yaml"
@@ -51,9 +53,15 @@ class Workspace:
 
     Attributes:
         root: The folder with `dsflow.yml`.
+        data: The folder of all data where it is not `datastore`.
+        sampled: Whether it is looked at with the samples for its data, and what was made of them.
+        offline: Whether its samples are all that may be read.
     """
 
     root: Path
+    data: Path | None = None
+    sampled: bool = False
+    offline: bool = False
 
     @classmethod
     def find(cls, start: Path | None = None) -> Workspace:
@@ -88,8 +96,20 @@ class Workspace:
 
     @property
     def datastore(self) -> Path:
-        """The folder of all data; may be a link to another disk."""
-        return self.root / "datastore"
+        """The folder of all data, or of the samples; may be a link to another disk."""
+        return self.whole / SAMPLE if self.sampled else self.whole
+
+    @property
+    def whole(self) -> Path:
+        """The folder of all data, whether the workspace is sampled or not."""
+        return self.data or self.root / "datastore"
+
+    @property
+    def samples(self) -> Literal["", "online", "offline"]:
+        """What a task is told of its datastore."""
+        if not self.sampled:
+            return ""
+        return "offline" if self.offline else "online"
 
     @property
     def adhoc(self) -> Path:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from dsflow.errors import UsageError
@@ -62,10 +63,18 @@ class Writers:
     Args:
         workspace: The workspace.
         jobs: Its jobs.
+        elsewhere: Tables and raw datasets that count as being there, with the folders that have their partitions.
     """
 
-    def __init__(self, workspace: Workspace, jobs: Iterable[JobSpec]) -> None:
-        self._layout = Layout(workspace.datastore)
+    def __init__(
+        self,
+        workspace: Workspace,
+        jobs: Iterable[JobSpec],
+        elsewhere: Mapping[tuple[Store, str], Path | None] | None = None,
+    ) -> None:
+        # What a sampled run reads may not have been sampled yet.
+        self._layouts = [Layout(workspace.datastore), *([Layout(workspace.whole)] if workspace.sampled else [])]
+        self._elsewhere = elsewhere or {}
         self._grains: dict[tuple[Store, str], Grain | None] = {}
         self.every: dict[tuple[str, str], list[Writer]] = {}
         for job in jobs:
@@ -80,7 +89,7 @@ class Writers:
 
     def is_there(self, store: Store, dataset: str) -> bool:
         """Say whether the datastore has a folder for a table or raw dataset."""
-        return self._layout.dataset(store, dataset).is_dir()
+        return (store, dataset) in self._elsewhere or any(folder.is_dir() for folder in self._folders(store, dataset))
 
     def settle(self, job: JobSpec, mention: Mention) -> Read | None:
         """Give what a mention means: its grain, and the newest partition of a dimension where nothing else is said.
@@ -93,7 +102,7 @@ class Writers:
         if mention.store == "path":
             return Read(name=mention.name, store="path", dataset=mention.dataset, grain=job.grain, where=mention.where)
         try:
-            self._layout.dataset(mention.store, mention.dataset)
+            self._folders(mention.store, mention.dataset)
         except UsageError as error:
             raise UsageError(f"{mention.where}: {error.message}", error.hint) from None
         writer = self.of(mention.store, mention.dataset)
@@ -121,8 +130,14 @@ class Writers:
 
     def _grain_there(self, store: Store, dataset: str) -> Grain | None:
         if (store, dataset) not in self._grains:
-            self._grains[store, dataset] = _first_grain(str(self._layout.dataset(store, dataset)))
+            found = (_first_grain(str(folder)) for folder in self._folders(store, dataset))
+            self._grains[store, dataset] = next(filter(None, found), None)
         return self._grains[store, dataset]
+
+    def _folders(self, store: Store, dataset: str) -> list[Path]:
+        """Give the folders that may have partitions of a table or a raw dataset, the first one first."""
+        folder = self._elsewhere.get((store, dataset))
+        return [*(layout.dataset(store, dataset) for layout in self._layouts), *([folder] if folder else [])]
 
 
 def writers_in(workspace: Workspace) -> Writers:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsflow.commands import plans
+from dsflow.commands import plans, sampled
 from dsflow.commands.completion import jobs as complete_jobs
 from dsflow.commands.context import Context
 from dsflow.errors import UsageError
@@ -24,6 +24,8 @@ _ONLY = ("missing", "stale", "failed")
 @click.option("--only", type=click.Choice(_ONLY), multiple=True, help="Only partitions like this; can be repeated.")
 @click.option("--latest-first", is_flag=True, help="Begin with the newest dates.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@sampled.sample_option
+@sampled.offline_option
 @click.pass_context
 def backfill(
     ctx: click.Context,
@@ -32,6 +34,7 @@ def backfill(
     only: tuple[str, ...],
     latest_first: bool,
     yes: bool,
+    offline: bool,
     **rest: Any,
 ) -> None:
     """Run the SELECTION of jobs for every date from A to B that is not fresh, after showing the plan.
@@ -40,7 +43,7 @@ def backfill(
     dsflow backfill create-table-weather+ 2013-01-01..2013-01-31
     dsflow backfill 2013-01 --only failed -j 4 -y
     """
-    from dsflow import pipeline, plan
+    from dsflow import plan
     from dsflow.partitions import span
 
     context: Context = ctx.obj
@@ -51,9 +54,11 @@ def backfill(
         )
     first, last = span(arguments[-1])
     pace = options.pace()
-    whole = pipeline.load(context.workspace, context.settings)
+    whole = sampled.pipeline_of(context)
     jobs = plans.planned_jobs(whole, arguments[:-1], options.exclude)
+    jobs = sampled.without_sources(context, whole, jobs, arguments[:-1])
     whole.check_sources(jobs)
+    sampled.provide(context, whole, jobs, (first, last), offline=offline, dry_run=options.dry_run)
     ground = plans.ground_of(context, whole, jobs, options.params, options.runtime)
     wanted = frozenset(map(plan.State, only)) or None
     made = plan.make(

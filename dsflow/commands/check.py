@@ -13,6 +13,7 @@ import click
 from dsflow.commands import plans
 from dsflow.commands.completion import tables as complete_tables
 from dsflow.commands.context import Context
+from dsflow.commands.sampled import sample_option
 from dsflow.errors import ExpectationFailed, UsageError
 from dsflow.quantities import show_count, show_seconds
 
@@ -28,6 +29,7 @@ _MOST_SHOWN = 10
 @click.command()
 @click.argument("table", shell_complete=complete_tables)
 @click.argument("dates", nargs=-1, metavar="[A..B]")
+@sample_option
 @click.pass_context
 def check(ctx: click.Context, table: str, dates: tuple[str, ...]) -> None:
     """Run what is expected of TABLE over its published partitions, all of them or those from A to B. No job runs.

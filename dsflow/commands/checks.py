@@ -11,6 +11,7 @@ import click
 from dsflow.commands import plans
 from dsflow.commands.completion import tables as complete_tables
 from dsflow.commands.context import Context
+from dsflow.commands.sampled import sample_option
 from dsflow.errors import UsageError
 from dsflow.quantities import show_count
 
@@ -27,6 +28,7 @@ _NARROWEST = 8
 @click.command()
 @click.argument("table", shell_complete=complete_tables)
 @click.argument("dates", nargs=-1, metavar="[A..B]")
+@sample_option
 @click.pass_obj
 def checks(context: Context, table: str, dates: tuple[str, ...]) -> None:
     """Show how the rows of TABLE and the verdicts on it develop, for the last 60 partitions or from A to B.

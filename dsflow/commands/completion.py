@@ -31,11 +31,13 @@ def jobs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Co
 
 def tables(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the names of the tables."""
+    from dsflow.specs.settings import located
     from dsflow.store.datastore import Datastore
     from dsflow.workspace import Workspace
 
     try:
-        names = Datastore(Workspace.find(ctx.find_root().params.get("directory")).datastore).names("table")
+        workspace = located(Workspace.find(ctx.find_root().params.get("directory")))
+        names = Datastore(workspace.datastore).names("table")
     except DsflowError:
         return []
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
@@ -69,10 +71,11 @@ def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Co
     """Complete the ids of the latest runs."""
     from dsflow.history import History
     from dsflow.specs.load import load_workspace
+    from dsflow.specs.settings import located
     from dsflow.workspace import Workspace
 
     try:
-        workspace = Workspace.find(ctx.find_root().params.get("directory"))
+        workspace = located(Workspace.find(ctx.find_root().params.get("directory")))
         records = History.open(workspace, load_workspace(workspace)).runs()
     except DsflowError:
         return []

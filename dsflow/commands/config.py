@@ -26,7 +26,7 @@ def config(context: Context, runtime: str | None, spark: bool) -> None:
     """Show every setting and where it came from: command line, environment, dsflow.yml, or default."""
     from dsflow.specs.load import settings_of
 
-    settings = settings_of(context.workspace, {"runtime": runtime, "environment": context.environment})
+    settings = settings_of(context.found, {"runtime": runtime, "environment": context.environment})
     settings = _of_spark(settings) if spark else settings
     if context.json:
         context.console.document({s.name: {"value": s.safe_value, "origin": s.origin} for s in settings})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +24,15 @@ class Context:
         directory: Where to look for the workspace (`-C`), the current folder by default.
         console: The only writer to the terminal.
         environment: The one that `--env` names; None where the command line names none.
+        sampled: Whether `--sample` asks for the samples instead of the data.
+        offline: Whether `--offline` asks for what is on this machine only.
     """
 
     directory: Path | None = None
     console: Console = field(default_factory=Console)
     environment: str | None = None
+    sampled: bool = False
+    offline: bool = False
 
     @property
     def json(self) -> bool:
@@ -36,7 +41,19 @@ class Context:
 
     @functools.cached_property
     def workspace(self) -> Workspace:
-        """The workspace that holds the directory.
+        """The workspace that holds the directory, with the datastore of its environment, or with its samples.
+
+        Raises:
+            UsageError: there is none, its settings have mistakes, or the data is another environment's.
+        """
+        from dsflow.specs.settings import located
+
+        workspace = located(self.found)
+        return dataclasses.replace(workspace, sampled=True, offline=self.offline) if self.sampled else workspace
+
+    @functools.cached_property
+    def found(self) -> Workspace:
+        """The workspace that holds the directory, whatever its settings say.
 
         Raises:
             UsageError: there is none.

@@ -9,6 +9,7 @@ import click
 
 from dsflow.commands.context import Context
 from dsflow.commands.differences import lines_of
+from dsflow.commands.sampled import sample_option
 from dsflow.errors import DsflowError, JobFailed, UsageError
 from dsflow.quantities import show_count
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 @click.argument("table")
 @click.argument("a")
 @click.argument("b")
+@sample_option
 @click.option("--keys", metavar="COLUMN,...", help="The columns that name a row; those of the job if absent.")
 @click.option("--limit", type=click.IntRange(0), default=5, show_default=True, help="Show at most so many of each.")
 @click.pass_obj

@@ -10,6 +10,7 @@ import click
 
 from dsflow.commands.completion import runs_and_services
 from dsflow.commands.context import Context
+from dsflow.commands.sampled import sample_option
 from dsflow.errors import UsageError
 from dsflow.records import RUNNING
 
@@ -19,6 +20,7 @@ _PAUSE = 0.5  # seconds between two looks at a log that is being written
 @click.command()
 @click.argument("run", default="last", shell_complete=runs_and_services)
 @click.option("-f", "--follow", is_flag=True, help="Go on until it has ended.")
+@sample_option
 @click.pass_obj
 def logs(context: Context, run: str, follow: bool) -> None:
     """Print the log of a run, or of a service.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dsflow.commands.context import Context
+from dsflow.commands.sampled import sample_option
 from dsflow.errors import DsflowError
 from dsflow.model import Column
 from dsflow.quantities import show_bytes
@@ -34,6 +35,7 @@ class _Table:
 
 
 @click.command()
+@sample_option
 @click.pass_obj
 def tables(context: Context) -> None:
     """List the tables: kind, partitions, rows, bytes, last run, number of columns; with -v the columns too."""

@@ -9,12 +9,14 @@ import click
 
 from dsflow.commands.completion import runs as complete_runs
 from dsflow.commands.context import Context
+from dsflow.commands.sampled import sample_option
 from dsflow.errors import UsageError
 
 
 @click.command()
 @click.argument("run", required=False, shell_complete=complete_runs)
 @click.option("--last-failed", is_flag=True, help="The last run that failed.")
+@sample_option
 @click.option("--print", "only_print", is_flag=True, help="Print the path, start no browser.")
 @click.pass_obj
 def open_page(context: Context, run: str | None, last_failed: bool, only_print: bool) -> None:

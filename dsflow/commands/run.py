@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsflow.commands import plans
+from dsflow.commands import plans, sampled
 from dsflow.commands.completion import jobs as complete_jobs
 from dsflow.commands.context import Context
 from dsflow.errors import UsageError
@@ -31,6 +31,8 @@ _SELECTING = re.compile(r"[+@:,*?\[]")
 @click.option("--if-stale", is_flag=True, help="Leave a single job alone too if its partition is fresh.")
 @click.option("--due", is_flag=True, help="Run what the jobs' schedules say is due and nobody has run yet.")
 @click.option("--catch-up", is_flag=True, help="With --due: also the ticks that were missed.")
+@sampled.sample_option
+@sampled.offline_option
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -40,6 +42,7 @@ def run(
     if_stale: bool,
     due: bool,
     catch_up: bool,
+    offline: bool,
     **rest: Any,
 ) -> None:
     """Run jobs for the date DS (today if absent; also `yesterday`).
@@ -55,6 +58,8 @@ def run(
     context: Context = ctx.obj
     options = plans.options_of(rest)
     if due:
+        if context.sampled or offline:
+            raise UsageError("--due is for the data, not for its samples", "Leave --sample out, or name jobs.")
         ctx.exit(_run_due(context, arguments, options, catch_up=catch_up))
     if not arguments:
         raise UsageError("Usage: dsflow run JOB [DS] [PARAMETERS]", "Show the jobs: `dsflow ls jobs`")
@@ -62,10 +67,10 @@ def run(
         raise UsageError("--catch-up belongs to --due", "Type `dsflow run --due --catch-up`.")
     asks_for_plan = if_stale or options.explain or options.dry_run or options.exclude
     if not asks_for_plan and _is_one_job(context, arguments):
-        ctx.exit(_run_one(context, arguments, options, port))
+        ctx.exit(_run_one(context, arguments, options, port, offline=offline))
     if port is not None:
         raise UsageError("--port is for a single dashboard", "`dsflow run DASHBOARD --port N`.")
-    ctx.exit(_run_selection(context, arguments, options))
+    ctx.exit(_run_selection(context, arguments, options, offline=offline))
 
 
 def _is_one_job(context: Context, arguments: Sequence[str]) -> bool:
@@ -80,13 +85,22 @@ def _is_one_job(context: Context, arguments: Sequence[str]) -> bool:
     return load_job(context.workspace, arguments[0]).legacy
 
 
-def _run_one(context: Context, arguments: Sequence[str], options: plans.PlanOptions, port: int | None) -> int:
+def _run_one(
+    context: Context, arguments: Sequence[str], options: plans.PlanOptions, port: int | None, *, offline: bool
+) -> int:
     from dsflow.prepare import prepare
 
     job, *values = arguments
-    chosen = prepare(
-        context.workspace, context.settings, job, values, options.params, runtime=options.runtime, port=port
-    )
+
+    def chosen_now() -> Chosen:
+        workspace, settings = context.workspace, context.settings
+        return prepare(workspace, settings, job, values, options.params, runtime=options.runtime, port=port)
+
+    chosen = chosen_now()
+    if context.sampled or offline:
+        ds = chosen.assignment.task.ds
+        sampled.provide(context, sampled.pipeline_of(context), [job], (ds, ds), offline=offline)
+        chosen = chosen_now()  # what it reads is there now
     return carry_out(context, chosen)
 
 
@@ -115,8 +129,8 @@ def _document(task: Task, outcome: Outcome) -> dict[str, Any]:
     return {"task": dataclasses.asdict(task), "outcome": dataclasses.asdict(outcome), "folder": task.folder}
 
 
-def _run_selection(context: Context, arguments: Sequence[str], options: plans.PlanOptions) -> int:
-    from dsflow import pipeline, plan
+def _run_selection(context: Context, arguments: Sequence[str], options: plans.PlanOptions, *, offline: bool) -> int:
+    from dsflow import plan
 
     expressions, dates = plans.split_dates(arguments)
     if not expressions:
@@ -124,9 +138,11 @@ def _run_selection(context: Context, arguments: Sequence[str], options: plans.Pl
     first, last = dates or plans.today()
     if first != last:
         raise UsageError("`run` takes one date", f"`dsflow backfill {' '.join(arguments)}` takes many.")
-    whole = pipeline.load(context.workspace, context.settings)
+    whole = sampled.pipeline_of(context)
     jobs = plans.planned_jobs(whole, expressions, options.exclude)
+    jobs = sampled.without_sources(context, whole, jobs, expressions)
     whole.check_sources(jobs)
+    sampled.provide(context, whole, jobs, (first, last), offline=offline, dry_run=options.dry_run)
     ground = plans.ground_of(context, whole, jobs, options.params, options.runtime)
     made = plan.make(whole, jobs, first, last, ground.standing, force=options.force)
     return _carry_out(context, made, ground, options)

@@ -14,6 +14,7 @@ import click
 from dsflow.commands.completion import jobs as complete_jobs
 from dsflow.commands.completion import runs as complete_runs
 from dsflow.commands.context import Context
+from dsflow.commands.sampled import sample_option
 from dsflow.console import Console
 from dsflow.masking import MASK
 from dsflow.model import Check, InputUsed, Outcome, Published, Status, Task, from_json
@@ -38,6 +39,7 @@ def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> dt.
 @click.option("--status", type=click.Choice([RUNNING, *map(str, Status)]), help="Only such runs.")
 @click.option("--since", callback=_moment, metavar="DATE", help="Only runs that started then or later.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many, the newest.")
+@sample_option
 @click.pass_context
 def runs(
     ctx: click.Context, job: str | None, ds: str | None, status: str | None, since: dt.datetime | None, limit: int

@@ -10,6 +10,7 @@ import click
 from dsflow.commands import plans
 from dsflow.commands.completion import jobs as complete_jobs
 from dsflow.commands.context import Context
+from dsflow.commands.sampled import pipeline_of, sample_option, without_sources
 
 if TYPE_CHECKING:
     from dsflow.execution import Ground
@@ -23,6 +24,7 @@ _DAYS = 35
 @click.option("-p", "--param", "params", multiple=True, metavar="K=V", help="As for a run; can be repeated.")
 @click.option("--runtime", type=click.Choice(["auto", "process", "docker"]), help="Where the jobs would run.")
 @click.option("--explain", is_flag=True, help="Say why, for each partition.")
+@sample_option
 @click.pass_obj
 def status(
     context: Context,
@@ -38,11 +40,12 @@ def status(
     dsflow status
     dsflow status +fct-delays 2013-01 --explain
     """
-    from dsflow import grid, pipeline, plan
+    from dsflow import grid, plan
 
     expressions, dates = plans.split_dates(arguments)
-    whole = pipeline.load(context.workspace, context.settings)
+    whole = pipeline_of(context)
     jobs = plans.planned_jobs(whole, expressions, exclude)
+    jobs = without_sources(context, whole, jobs, expressions)
     ground = plans.ground_of(context, whole, jobs, params, runtime)
     first, last = dates or _latest(ground, jobs)
     made = plan.make(whole, jobs, first, last, ground.standing)

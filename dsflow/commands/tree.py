@@ -9,12 +9,14 @@ from typing import Any
 import click
 
 from dsflow.commands.context import Context
+from dsflow.commands.sampled import sample_option
 from dsflow.errors import UsageError
 
 
 @click.command()
 @click.argument("directory", default="/data")
 @click.argument("depth", type=click.IntRange(1), default=3)
+@sample_option
 @click.pass_obj
 def tree(context: Context, directory: str, depth: int) -> None:
     """Show the folders below DIRECTORY (the datastore by default), DEPTH levels of them.

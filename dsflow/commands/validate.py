@@ -16,11 +16,16 @@ from dsflow.errors import UsageError
 @click.pass_context
 def validate(ctx: click.Context, jobs: tuple[str, ...]) -> None:
     """Check JOBs, or everything: specs, templates, SQL, notebooks and settings. Nothing is run."""
+    from dsflow.specs.load import SpecError
     from dsflow.validation import mistakes_in
 
     context: Context = ctx.obj
-    names = list(jobs) or context.workspace.job_names()
-    found = mistakes_in(context.workspace, names, whole=not jobs)
+    try:
+        workspace = context.workspace
+    except SpecError:
+        workspace = context.found  # its settings are among what is checked
+    names = list(jobs) or workspace.job_names()
+    found = mistakes_in(workspace, names, whole=not jobs)
     if context.json:
         mistakes = [dataclasses.asdict(mistake) for mistake in found]
         context.console.document({"valid": not found, "jobs": names, "mistakes": mistakes})

@@ -18,6 +18,7 @@ from dsflow.model import Spark, Task
 from dsflow.runtimes import companion
 from dsflow.runtimes.batch import Kept, RunningInKept
 from dsflow.runtimes.contract import Ending, Folders, Needs, Place, identity
+from dsflow.sampling.project import NAMES as PROJECT_FILES
 from dsflow.spark import hidden
 from dsflow.store.layout import Layout
 from dsflow.workspace import Workspace
@@ -127,6 +128,9 @@ def wanted(task: Task, image: Image, folders: Folders, environment: Mapping[str,
         *_shared(folders.jobs.resolve(), task.modules),
         Bind(source=passwd_file(Layout(folders.datastore.resolve()).own), target="/etc/passwd"),
     ]
+    # What the code of a job looks for in the folders above its own.
+    files = (folders.jobs.resolve().parent / name for name in PROJECT_FILES)
+    binds += [Bind(source=file.resolve(), target=f"/{file.name}") for file in files if file.is_file()]
     own = {"HOME": "/tmp", "DSFLOW_DATA": _DATA, "DSFLOW_JOBS": _JOBS, "DSFLOW_STDIN_GUARD": "1"}
     if image.labels.get(LABEL + "package") != images.package_hash():
         # An image of another version of dsflow, or one that is not ours at all.

@@ -66,16 +66,18 @@ class Keeper:
         from dsflow.history import History
         from dsflow.prepare import prepare
         from dsflow.specs.load import load_workspace
+        from dsflow.specs.settings import located
 
         request = self._entry.request
         given = {**request.parameters, **self._entry.take_secrets()}
-        settings = load_workspace(self._workspace)
-        history = History.open(self._workspace, settings)
-        if request.if_stale and is_fresh(self._workspace, settings, history, request.job, str(request.ds), given):
+        workspace = located(self._workspace)
+        settings = load_workspace(workspace)
+        history = History.open(workspace, settings)
+        if request.if_stale and is_fresh(workspace, settings, history, request.job, str(request.ds), given):
             self._end(status=Status.SKIPPED, exit_code=0)
             return
         dates = [] if request.ds is None else [request.ds]
-        chosen = prepare(self._workspace, settings, request.job, dates, [f"{k}={v}" for k, v in given.items()])
+        chosen = prepare(workspace, settings, request.job, dates, [f"{k}={v}" for k, v in given.items()])
         assignment = chosen.assignment
         if request.retries is not None:
             assignment = dataclasses.replace(assignment, retries=request.retries)

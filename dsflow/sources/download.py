@@ -62,6 +62,30 @@ def fetch(url: str, folder: Path, *, unzip: bool = False, say: Callable[[str], N
         partial.unlink(missing_ok=True)
 
 
+def fetch_folder(url: str, folder: Path) -> None:
+    """Download a folder with all that is in it.
+
+    Args:
+        url: A URL that an installed fsspec file system opens, such as `s3://...`.
+        folder: Where it goes; not there yet.
+
+    Raises:
+        JobFailed: there is no such folder, or it cannot be read.
+        EnvironmentMissing: no installed file system opens such a URL.
+    """
+    files, path = _file_system(url)
+    try:
+        if not files.isdir(path):
+            raise JobFailed(f"{_shown(url)} is no folder that can be seen from here", "Check the address.")
+        files.get(path.rstrip("/") + "/", str(folder) + "/", recursive=True)
+    except DsflowError:
+        raise
+    except Exception as error:
+        # Every file system has exceptions of its own.
+        what = (str(error) or type(error).__name__).replace(url, _shown(url))
+        raise JobFailed(f"downloading {_shown(url)} failed: {what}") from error
+
+
 def file_name(url: str) -> str:
     """Give the name a download gets: the last part of the URL's path, without query and escapes."""
     path = urllib.parse.unquote(_split(url).path) if "://" in url else url

@@ -56,6 +56,15 @@ def names() -> list[str]:
     return [name for name in dir(SparkSession) if not name.startswith("_")]
 
 
+def active() -> SparkSession | None:
+    """Give the session that is at work in this process, whoever opened it; nothing is loaded to find out."""
+    if "pyspark.sql" not in sys.modules:
+        return None
+    from pyspark.sql import SparkSession
+
+    return SparkSession.getActiveSession()
+
+
 def open_session() -> SparkSession:
     """Give this process's session: the one that is there, else a new one, as the environment says.
 

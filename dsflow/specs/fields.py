@@ -121,7 +121,8 @@ def cron_alone(value: Any) -> Any:
     return {"cron": value} if isinstance(value, str) else value
 
 
-def _alone(value: Any) -> Any:
+def alone(value: Any) -> Any:
+    """Take a text for a list of one."""
     return [value] if isinstance(value, str) else value
 
 
@@ -164,10 +165,10 @@ ParameterName = Annotated[ParameterText, AfterValidator(_free)]
 ParameterValue = Annotated[Any, AfterValidator(_plain)]
 PlainValue = Annotated[ParameterValue, AfterValidator(_single)]
 ColumnNames = Annotated[
-    tuple[Line, ...], BeforeValidator(_alone, json_schema_input_type=str | list[str]), Field(min_length=1)
+    tuple[Line, ...], BeforeValidator(alone, json_schema_input_type=str | list[str]), Field(min_length=1)
 ]
 Dialects = Annotated[
-    tuple[EngineName, ...], BeforeValidator(_alone, json_schema_input_type=str | list[str]), Field(min_length=1)
+    tuple[EngineName, ...], BeforeValidator(alone, json_schema_input_type=str | list[str]), Field(min_length=1)
 ]
 MostFailures = Annotated[
     int | float | str, AfterValidator(check_most), WithJsonSchema({"type": ["integer", "number", "string"]})

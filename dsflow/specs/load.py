@@ -26,6 +26,7 @@ from dsflow.specs.models import (
     WorkspaceSpec,
 )
 from dsflow.specs.settings import Setting, hide_passwords, load_workspace, settings_of
+from dsflow.specs.sources import SourceSpec
 from dsflow.specs.testfile import TestFile
 from dsflow.specs.yaml import SpecError, read_mapping, read_text, short
 from dsflow.workspace import JOB_SPECS, SERVICE_SPECS, TEMPLATE_SPECS, Workspace
@@ -37,6 +38,7 @@ __all__ = [
     "RunSpec",
     "ServiceSpec",
     "Setting",
+    "SourceSpec",
     "SparkSpec",
     "SpecError",
     "TemplateParameter",

@@ -41,6 +41,9 @@ from dsflow.specs.fields import (
     shape,
     zone,
 )
+from dsflow.specs.sources import KeyColumns, KeyName, SourceName, SourceSpec
+
+USUAL_HISTORY = "sqlite:///datastore/job_runs/history.db"
 
 # Where jobs keep what they share, if nobody says.
 MODULES = ("dependencies",)
@@ -336,6 +339,8 @@ class EnvironmentSpec(Spec):
     runtime: RuntimeName | None = Field(default=None, description="Where jobs run if they do not say.")
     engine: EngineName | None = Field(default=None, description="What computes if a job does not say.")
     spark: SparkSpec | None = Field(default=None, description="How Spark runs; laid over that of the workspace.")
+    dev: Flag = Field(default=False, description="Nothing is written into the datastore of another environment.")
+    datastore: Line | None = Field(default=None, description="The folder of all data.")
 
 
 class WorkspaceSpec(Spec):
@@ -355,8 +360,12 @@ class WorkspaceSpec(Spec):
         default=None, description="The SQL of jobs that do not say; that of `engine`, whatever the environment."
     )
     spark: SparkSpec = SparkSpec()
+    dev: Flag = Field(default=False, description="Nothing is written into the datastore of an environment.")
+    datastore: Line | None = Field(
+        default=None, description="The folder of all data; `datastore` in the workspace if absent."
+    )
     image: Image | None = Field(default=None, description="The image of jobs that do not name one.")
-    history: Line = Field(default="sqlite:///datastore/job_runs/history.db", description="URL of the database of runs.")
+    history: Line = Field(default=USUAL_HISTORY, description="URL of the database of runs.")
     modules: tuple[FolderName, ...] = Field(
         default=MODULES, description="Folders of modules that jobs share, which are sent with them to a cluster."
     )
@@ -364,3 +373,9 @@ class WorkspaceSpec(Spec):
     ports: dict[Annotated[str, name_of_a("service")], Port] = Field(default={}, description="The port of each service.")
     base_image: Image | None = Field(default=None, description="The image that dsflow's own images are built on.")
     ca_bundle: Line | None = Field(default=None, description="Certificates to trust while building images.")
+    sources: dict[SourceName, SourceSpec] = Field(
+        default={}, description="What a sampled run reads: where all of it is, and which of it is enough."
+    )
+    keys: dict[KeyName, tuple[KeyColumns, ...]] = Field(
+        default={}, description="Columns that mean the same, by name: [orders.customer_id, customers.id]."
+    )

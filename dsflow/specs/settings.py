@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dsflow.errors import UsageError, did_you_mean
 from dsflow.masking import MASK, is_secret
 from dsflow.spark.hidden import shown
-from dsflow.specs.errors import checked
+from dsflow.specs import sources
+from dsflow.specs.errors import checked, sentence
 from dsflow.specs.models import SparkSpec, WorkspaceSpec
 from dsflow.specs.yaml import read_mapping
 from dsflow.workspace import Workspace
@@ -73,11 +76,12 @@ def settings_of(workspace: Workspace, command_line: Mapping[str, Any] | None = N
     """
     layers = _layers(workspace, command_line or {})
     spec = WorkspaceSpec.model_validate(merged(layers))
-    own = [name for name in WorkspaceSpec.model_fields if name not in ("version", "environments", "spark")]
+    named = ("environments", "sources", "keys")
+    own = [name for name in WorkspaceSpec.model_fields if name not in ("version", "spark", *named)]
     sparks = [name for name in SparkSpec.model_fields if name != "settings"]
     return [
         *(Setting(name, getattr(spec, name), _origin(layers, name)) for name in own),
-        Setting("environments", tuple(spec.environments), _origin(layers, "environments")),
+        *(Setting(name, tuple(getattr(spec, name)), _origin(layers, name)) for name in named),
         *(Setting(f"spark.{name}", getattr(spec.spark, name), _origin(layers, "spark", name)) for name in sparks),
         *(
             Setting(f"spark.settings.{name}", value, _origin(layers, "spark", "settings", name))
@@ -98,6 +102,26 @@ def load_workspace(workspace: Workspace, command_line: Mapping[str, Any] | None 
         SpecError: a setting has a mistake.
     """
     return WorkspaceSpec.model_validate(merged(_layers(workspace, command_line or {})))
+
+
+def located(workspace: Workspace) -> Workspace:
+    """Give the workspace with the datastore that its settings name.
+
+    Raises:
+        UsageError: there is no such environment; or it is marked `dev`, and the datastore belongs to another one.
+        SpecError: a setting has a mistake.
+    """
+    settings = load_workspace(workspace)
+    if settings.datastore:
+        workspace = dataclasses.replace(workspace, data=datastore_at(workspace, settings.datastore))
+    if settings.dev:
+        _check_own(workspace, settings)
+    return workspace
+
+
+def datastore_at(workspace: Workspace, named: str | None) -> Path:
+    """Give the folder that `datastore:` names, of the workspace or of an environment."""
+    return workspace.root / Path(named or "datastore").expanduser()
 
 
 def merged(layers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -133,6 +157,24 @@ def hide_passwords(url: str) -> str:
     return re.sub(r"([?&]([^=&\s]+)=)[^&\s]*", lambda m: m[1] + MASK if is_secret(m[2]) else m[0], url)
 
 
+def _check_own(workspace: Workspace, settings: WorkspaceSpec) -> None:
+    """Refuse a datastore that is, holds, or lies in the one of another environment.
+
+    Looking is refused too: it repairs what a crash left, and keeps an index.
+    """
+    own = workspace.datastore.resolve()
+    for name, other in settings.environments.items():
+        if name == settings.environment or other.datastore is None:
+            continue
+        folder = datastore_at(workspace, other.datastore).resolve()
+        if own.is_relative_to(folder) or folder.is_relative_to(own):
+            raise UsageError(
+                f"environment {settings.environment or '(none)'} is marked dev, and its datastore "
+                f"{workspace.shown(own)} belongs to {name}: nothing may be written there",
+                f"Give it a `datastore` of its own in {workspace.shown(workspace.marker)}; `--env {name}` is {name}.",
+            )
+
+
 def _layers(workspace: Workspace, command_line: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Give the settings by origin, the strongest first."""
     shown = workspace.shown(workspace.marker)
@@ -141,7 +183,8 @@ def _layers(workspace: Workspace, command_line: Mapping[str, Any]) -> dict[str, 
     told = {key: value for key, value in variables.items() if value}
     file = read_mapping(workspace.marker, shown)
     # Each layer is checked on its own, so that a mistake is told where it was made.
-    checked(WorkspaceSpec, file, shown)
+    between = [sentence("", place, problem).removeprefix(": ") for place, problem in sources.problems(file)]
+    checked(WorkspaceSpec, file, shown, between)
     checked(WorkspaceSpec, told, "environment DSFLOW_*")
     checked(WorkspaceSpec, given, "command line")
     chosen = ChainMap(given, told, file).get("environment")

@@ -135,6 +135,8 @@ class Index:
         kept = {ds: row for ds, row in rows.items() if row[0] < old_enough}
         text = json.dumps({"version": _VERSION, "partitions": kept}, separators=(",", ":"))
         path = self._layout.index(store, name)
+        if self._layout.read_only:
+            return
         # A datastore that may not be written is looked at anew each time.
         with contextlib.suppress(OSError, DsflowError):
             make_folder(path.parent)

@@ -12,6 +12,7 @@
     .dsflow/trash/TIME-RUN/                         what a publish replaced, for a while
     .dsflow/spark/                                  the warm Spark server, and what Spark spills
     .dsflow/shared/                                 where jobs import the modules from that they share
+    sample/                                         a datastore of its own: samples, and what sampled runs make of them
 
 Tables and raw datasets are kept apart everywhere, because they may share a name.
 """
@@ -25,6 +26,7 @@ from typing import Literal
 from dsflow.errors import UsageError
 
 Store = Literal["table", "raw"]
+SAMPLE = "sample"
 FOLDERS: dict[Store, str] = {"table": "tables", "raw": "raw"}
 
 _LONGEST_NAME = 100
@@ -36,10 +38,12 @@ class Layout:
 
     Args:
         root: The datastore's folder, such as `datastore/` or `/data`.
+        read_only: It is looked at and never touched: no repair, no index, no lock.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
         self.root = root.absolute()
+        self.read_only = read_only
         self.own = self.root / ".dsflow"
         self.staging = self.own / "staging"
         self.trash = self.own / "trash"

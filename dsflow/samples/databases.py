@@ -1,0 +1,156 @@
+"""Sources that are in a database: how much a query would give, and its rows as Parquet files."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import uuid
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsflow.durable import make_folder
+from dsflow.engines.registry import open_engine
+from dsflow.errors import EnvironmentMissing, JobFailed, UsageError
+from dsflow.samples.sources import Source
+from dsflow.sampling.drawing import Rule
+from dsflow.sampling.estimate import Size
+from dsflow.sampling.keys import chosen, quoted
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+_ROWS_AT_ONCE = 20_000
+# What a value takes where the database does not say.
+_BYTES_PER_VALUE = 50
+_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_PLAIN = (str, int, float, bool, bytes, dt.date, dt.time, dt.timedelta, Decimal, type(None))
+
+
+def bring(source: Source, ds: str, rule: Rule, folder: Path) -> list[Path]:
+    """Read the rows of a partition into Parquet files.
+
+    The filter is the database's work, and so are keys that a hash chooses where it computes the same one.
+
+    Args:
+        source: The source.
+        ds: The partition.
+        rule: What the sample is.
+        folder: Where the files go.
+
+    Raises:
+        JobFailed: the database refuses the query.
+        EnvironmentMissing: it cannot be reached, or its driver is not installed.
+    """
+    make_folder(folder)
+    found: list[Path] = []
+    with _connected(source) as connection, contextlib.closing(open_engine("duckdb")) as engine:
+        query = query_of(source, ds)
+        if rule.key and rule.share is not None and connection.dialect.name == "postgresql":
+            keys = chosen(rule.key, rule.share, rule.seed, "postgresql")
+            query = f"SELECT * FROM (\n{query}\n) AS chosen WHERE {keys}"
+        with _explained(source):
+            result = connection.execution_options(stream_results=True).exec_driver_sql(_as_is(connection, query))
+            names = list(result.keys())
+            for rows in result.partitions(_ROWS_AT_ONCE):
+                found.append(folder / f"{len(found):06d}.parquet")
+                data = [dict(zip(names, map(_plain, row), strict=True)) for row in rows]
+                engine.write(data, found[-1], ds)
+        if not found:
+            found.append(folder / "000000.parquet")
+            columns = ", ".join(f"NULL::VARCHAR AS {quoted(name)}" for name in names)
+            engine.write(engine.sql(f"SELECT {columns} WHERE false"), found[0], ds)
+    return found
+
+
+def estimate(source: Source, ds: str) -> Size:
+    """Give how much the query of a partition would give, by the statistics of the database where it has some.
+
+    Raises:
+        JobFailed: the database refuses the query.
+        EnvironmentMissing: it cannot be reached, or its driver is not installed.
+    """
+    with _connected(source) as connection, _explained(source):
+        query = _as_is(connection, query_of(source, ds))
+        if connection.dialect.name == "postgresql":
+            told = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {query}").scalar_one()
+            plan = (json.loads(told) if isinstance(told, str) else told)[0]["Plan"]
+            rows = int(plan["Plan Rows"])
+            return Size(rows=rows, bytes=rows * int(plan["Plan Width"]), how="database statistics")
+        rows = int(connection.exec_driver_sql(f"SELECT count(*) FROM ({query}) AS counted").scalar_one())
+        columns = len(connection.exec_driver_sql(f"SELECT * FROM ({query}) AS named WHERE 1 = 0").keys())
+        return Size(rows=rows, bytes=rows * columns * _BYTES_PER_VALUE, how="counted by the database")
+
+
+def query_of(source: Source, ds: str) -> str:
+    """Give the query for a partition of a source, with its filter."""
+    spec = source.spec
+    query = source.filled_in(spec.query or f"SELECT * FROM {source.name}", ds, "query").strip().rstrip(";")
+    if not spec.filter:
+        return query
+    return f"SELECT * FROM (\n{query}\n) AS whole WHERE (\n{source.filled_in(spec.filter, ds, 'filter')}\n)"
+
+
+def _as_is(connection: sa.Connection, query: str) -> str:
+    """Give a query so that its driver takes no percent sign for a place to fill in."""
+    return query.replace("%", "%%") if connection.dialect.paramstyle in ("format", "pyformat") else query
+
+
+@contextlib.contextmanager
+def _connected(source: Source) -> Iterator[sa.Connection]:
+    """Open its database for reading.
+
+    Raises:
+        UsageError: its URL is none.
+        EnvironmentMissing: it cannot be reached, or its driver is not installed.
+    """
+    import sqlalchemy as sa
+
+    try:
+        url = sa.make_url(source.url())
+    except (sa.exc.ArgumentError, ValueError):
+        raise UsageError(f"{source.where}.url: not a database URL", "Write postgresql://user@host/database.") from None
+    if url.get_backend_name() == "sqlite" and url.database:
+        path = source.workspace.root / url.database
+        if not path.is_file():
+            raise EnvironmentMissing(f"source {source.label}: there is no database {path}")
+        url = url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
+    try:
+        engine = sa.create_engine(url.set(drivername=_DRIVERS.get(url.drivername, url.drivername)))
+    except (ImportError, sa.exc.ArgumentError) as error:
+        hint = "pip install 'dsflow[postgres]' brings the driver of PostgreSQL."
+        raise EnvironmentMissing(f"source {source.label}: {error}", hint) from None
+    try:
+        with engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+            yield connection
+    except sa.exc.OperationalError as error:
+        raise EnvironmentMissing(f"source {source.label}: {_reason(error)}", f"Look at {source.where}.url.") from None
+    finally:
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def _explained(source: Source) -> Iterator[None]:
+    import sqlalchemy as sa
+
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        raise JobFailed(_reason(error), f"Look at {source.where}.") from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "orig", None) or error).split())[:300]
+
+
+def _plain(value: Any) -> Any:
+    """Give a value as one that a column of a table can have."""
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, memoryview):
+        return bytes(value)
+    return str(value) if isinstance(value, uuid.UUID) else json.dumps(value, default=str, ensure_ascii=False)
