@@ -42,6 +42,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "validate": ("dsflow.commands.validate:validate", "Check jobs and settings without running anything"),
         "render": ("dsflow.commands.render:render", "Show a job for a date with everything filled in"),
+        "port": ("dsflow.commands.port:port", "Move a sql job to the other engine, with proof"),
         "schema": ("dsflow.commands.schema:schema", "Print the JSON schema of a file, for editors"),
     },
     "Run": {
@@ -51,6 +52,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "test": ("dsflow.commands.test:test", "Run the tests of jobs on small inputs"),
         "parity": ("dsflow.commands.parity:parity", "Run a job on several targets and compare what it makes"),
         "build-images": ("dsflow.commands.build_images:build_images", "Build the images that jobs run in"),
+        "package": ("dsflow.commands.package:package", "Make what spark-submit needs for a job"),
+        "submit": ("dsflow.commands.package:submit", "Run a job on a Spark cluster by spark-submit"),
         "start-spark": ("dsflow.commands.start_spark:start_spark", "Start the Spark server that jobs share"),
         "ddataflow": ("dsflow.commands.ddataflow:ddataflow", "Estimate, save and fetch samples that Python declares"),
         "serve": ("dsflow.commands.serve:serve", "Run jobs for other programs, over HTTP"),

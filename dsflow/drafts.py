@@ -33,6 +33,7 @@ class Recipe:
     job: JobSpec
     main: str
     engine: str
+    dialect: str
     cell: frozenset[str]
     parameters: Mapping[str, parameters.Parameter]
     text: str | None
@@ -62,11 +63,11 @@ class Recipe:
             return self._undeclared
         from dsflow.queries import sources_of
 
-        sources = sources_of(code, self.engine, self.main_where)
+        sources = sources_of(code, self.dialect, self.main_where)
         declared = {name.casefold() for name in self.job.inputs}
         named = [named_in_sql(source, self.main_where) for source in sources if source.casefold() not in declared]
         reads = tuple(read for mention in named if (read := self.settle(mention)) is not None)
-        if _is_constant(self.text or "", sources, self.engine):
+        if _is_constant(self.text or "", sources, self.dialect):
             self._undeclared = reads
         return reads
 
@@ -177,13 +178,13 @@ def _bounds(ds: str, grain: Grain) -> dict[str, str]:
     return {"start": partitions.start_of(ds, grain).isoformat(), "end": partitions.end_of(ds, grain).isoformat()}
 
 
-def _is_constant(text: str, sources: tuple[str, ...], engine: str) -> bool:
+def _is_constant(text: str, sources: tuple[str, ...], dialect: str) -> bool:
     """Say whether a query names the same sources whatever is filled in."""
     from dsflow.queries import sources_of
 
     if "{" not in text:
         return True
     try:
-        return "{%" not in text and sources_of(_FILLED_IN.sub("x0", text), engine) == sources
+        return "{%" not in text and sources_of(_FILLED_IN.sub("x0", text), dialect) == sources
     except UsageError:
         return False

@@ -76,6 +76,27 @@ def locked(lock: Path, notify: Notify) -> Environment:
     return Environment(python=str(folder / "bin" / "python"), lock_hash=key)
 
 
+def unpacked(lines: Sequence[str], shown: str, notify: Notify) -> Path:
+    """Give a folder with the files of locked requirements and nothing else, making it if need be.
+
+    Args:
+        lines: A line for each package, with its version and perhaps hashes, in pip's words.
+        shown: What messages call them.
+        notify: Gets a line before anything slow.
+
+    Raises:
+        EnvironmentMissing: they cannot be installed.
+    """
+    key = _hash([*lines, sys.version])
+    folder = cache.folder() / "requirements" / key[:16]
+    if not (folder / _COMPLETE).exists():
+        with cache.one_at_a_time(f"requirements-{folder.name}", notify):
+            if not (folder / _COMPLETE).exists():
+                notify(f"Installing {shown} (once)")
+                _unpack(folder, lines, shown)
+    return folder / "files"
+
+
 def package_path() -> Path:
     """Give a folder that holds this package and nothing else, for the import path of an environment of its own."""
     package = Path(__file__).resolve().parent
@@ -135,6 +156,23 @@ def _make_locked(folder: Path, text: str, shown: str) -> None:
         install = [uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
         # A lock names everything, also what it leaves out.
         _run([*install, "-q", "--no-deps", "--require-hashes", "-r", str(lock)], [shown])
+        (folder / _COMPLETE).touch()
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _unpack(folder: Path, lines: Sequence[str], shown: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    uv = shutil.which("uv")
+    lock = folder / "requirements.txt"
+    try:
+        lock.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        python = [sys.executable, "-m", "pip", "install", "--no-compile"]
+        install = [uv, "pip", "install", "--python", sys.executable] if uv else python
+        hashes = ["--require-hashes"] if all("--hash=" in line for line in lines) else []
+        _run([*install, "-q", "--no-deps", *hashes, "--target", str(folder / "files"), "-r", str(lock)], [shown])
         (folder / _COMPLETE).touch()
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

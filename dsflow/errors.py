@@ -40,6 +40,12 @@ class JobFailed(DsflowError):
     exit_code = 1
 
 
+class PackageFailed(DsflowError):
+    """What a job needs on a cluster could not be packed, or could not be imported from the package."""
+
+    exit_code = 1
+
+
 class UsageError(DsflowError):
     """A command line, a spec, a name or a parameter is wrong; nothing was started."""
 
@@ -66,6 +72,20 @@ class EnvironmentMissing(DsflowError):
     """Something outside the workspace is needed and not there: engine, image, package, port, disk."""
 
     exit_code = 4
+
+
+class NotShared(EnvironmentMissing):
+    """Spark computes where the datastore is not.
+
+    Args:
+        folder: What was written into, and is empty.
+    """
+
+    def __init__(self, folder: object) -> None:
+        super().__init__(
+            f"Spark has written the rows, and they are not in {folder}: where it computes is another disk",
+            "The datastore has to be on storage that the cluster and this machine both have, under the same path.",
+        )
 
 
 class PartitionLocked(DsflowError):
@@ -106,7 +126,7 @@ class Bug(DsflowError):
 
 EXIT_CODES: dict[int, str] = {
     0: "ok, or nothing to do",
-    1: "a job failed, or a test of one",
+    1: "a job failed, or a test of one, or its package could not be made",
     2: "usage or validation error; nothing was started",
     3: "an expectation failed; nothing was published",
     4: "something is missing in the environment (engine, image, package, port, disk)",

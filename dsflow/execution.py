@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dsflow.errors import DsflowError, Interrupted, UsageError, did_you_mean
-from dsflow.freshness import Standing
+from dsflow.freshness import Standing, wanted_runtime
 from dsflow.interruption import Interruption
 from dsflow.model import Failure, Notice, Outcome, Status
 from dsflow.pipeline import Pipeline
@@ -171,8 +171,9 @@ class _Launch:
                 return _without_run(Status.SKIPPED)
             spec = self._spec(step.job)
             task, secrets = self._ground.maker.task(step.job, step.ds, self._ground.given[step.job])
-            assignment = assignment_of(task, secrets, spec, self._ground.settings)
-            outcome = self._runners[self._wanted(spec)].run(assignment)
+            wanted = self._wanted(spec)
+            assignment = assignment_of(task, secrets, spec, self._ground.settings, wanted)
+            outcome = self._runners[wanted].run(assignment)
         except DsflowError as error:
             return _without_run(Status.FAILED, error)
         with self._looking:
@@ -204,7 +205,7 @@ class _Launch:
         return self._ground.pipeline.nodes[job].job
 
     def _wanted(self, job: JobSpec) -> str:
-        return self._ground.runtime or job.run.runtime or self._ground.settings.runtime
+        return wanted_runtime(job, self._ground.settings, self._ground.runtime)
 
 
 def _without_run(status: Status, error: DsflowError | None = None) -> Outcome:

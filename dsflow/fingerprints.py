@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dsflow import shared
 from dsflow.masking import is_secret
 from dsflow.model import Fingerprint
 from dsflow.normalised import code_hash
@@ -41,6 +42,9 @@ def identity_of(folder: Path, job: JobSpec, main: str, engine: str) -> Identity:
         UsageError: a file cannot be read.
     """
     code = code_hash(folder, main if job.kind == "notebook" else None, engine)
+    modules = shared.folder_of(folder.parent)
+    if modules.is_dir() and shared.is_used(folder):
+        code = _hash({"own": code, "shared": code_hash(modules, None, engine)})
     spec = job.model_dump(mode="json", include=set(_MATTERS), exclude={"output": {"keys"}}, exclude_defaults=True)
     checks = [_check(check, check.action or job.expectation_action) for check in job.expectations]
     more = {"main": main, "engine": engine, "expectations": checks, "environment": sorted(job.run.environment)}

@@ -29,6 +29,7 @@ from dsflow.reads import Read, later, newest_at, partitions_read
 from dsflow.records import RUNNING, Record, parameters_of
 from dsflow.runtimes.contract import Folders, Needs, Runtime
 from dsflow.runtimes.registry import choose
+from dsflow.spark.settings import is_local
 from dsflow.specs.load import JobSpec, WorkspaceSpec
 from dsflow.store.index import Entry, Index, Seen
 from dsflow.store.layout import FOLDERS, Layout, Store
@@ -94,18 +95,51 @@ def standing(
         job = pipeline.nodes[name].job
         known = {key: value for key, value in (given or {}).items() if key in maker.takes(name)}
         fingerprint, values = maker.made_with(name, known)
-        where = place(runtime or job.run.runtime or settings.runtime, needs_of(job, settings))
-        return dataclasses.replace(fingerprint, place=where), values
+        wanted = wanted_runtime(job, settings, runtime)
+        return dataclasses.replace(fingerprint, place=place(wanted, needs_of(job, settings, wanted))), values
 
     return Standing(pipeline, history, datastore, workspace.jobs, made_with)
 
 
-def needs_of(job: JobSpec, settings: WorkspaceSpec) -> Needs:
-    """Give what a job asks of the place it runs in."""
+def wanted_runtime(job: JobSpec, settings: WorkspaceSpec, asked: str | None) -> str:
+    """Give the name of the runtime that a job is to run in.
+
+    Args:
+        job: The job.
+        settings: The workspace's settings.
+        asked: The one that somebody asked for on the command line.
+
+    Raises:
+        UsageError: it cannot compute where it is to, from there.
+    """
+    wanted, spark = asked or job.run.runtime or settings.runtime, settings.spark
+    computes = (job.engine or settings.engine) == "spark"
+    if wanted == "submit":
+        if not computes:
+            raise UsageError(f"{job.name} does not compute with Spark", "Its spec says `engine: spark` where it does.")
+        if spark.remote:
+            raise UsageError(
+                "a job is submitted to a master, and this environment has `spark.remote`",
+                "`--master URL`, or `spark.master` in another environment.",
+            )
+    if wanted not in ("auto", "docker") or not computes or not (spark.remote or not is_local(spark.master or "local")):
+        return wanted
+    if wanted == "docker":
+        where = "the Spark server of `spark.remote`" if spark.remote else f"the Spark cluster {spark.master}"
+        raise UsageError(
+            f"{job.name} cannot run in a container and compute on {where}: the datastore has another path in there",
+            "`--runtime process` runs it on this machine.",
+        )
+    return "process"
+
+
+def needs_of(job: JobSpec, settings: WorkspaceSpec, runtime: str) -> Needs:
+    """Give what a job asks of the place it runs in, in a runtime of that name."""
     usual = settings.image
     if usual is None and (job.engine or settings.engine) == "spark":
         usual = SPARK if job.session == "classic" else SPARK_CLIENT
-    return Needs(image=job.run.image or usual, requirements=tuple(job.run.requirements))
+    package = job.name if runtime == "submit" else ""
+    return Needs(image=job.run.image or usual, requirements=tuple(job.run.requirements), package=package)
 
 
 @dataclass

@@ -27,14 +27,14 @@ from dsflow.writers import Mention
 _OWN_DS = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
-def mentions(workspace: Workspace, job: JobSpec, main: str, engine: str) -> Iterator[Mention]:
+def mentions(workspace: Workspace, job: JobSpec, main: str, dialect: str) -> Iterator[Mention]:
     """Give what a job reads, each source once, declared ones first.
 
     Args:
         workspace: Where the job is.
         job: The job.
         main: Its main file, relative to its folder.
-        engine: What computes, whose dialect its SQL is.
+        dialect: The dialect of its SQL.
 
     Raises:
         UsageError: the main file cannot be read, or is not what it should be.
@@ -45,9 +45,9 @@ def mentions(workspace: Workspace, job: JobSpec, main: str, engine: str) -> Iter
     declared = list(_legacy(job, spec_where) if job.legacy else _declared(job, spec_where))
     found = {mention.name.casefold(): mention for mention in declared}
     if job.kind == "sql":
-        named = _in_query(job, path, where, engine)
+        named = _in_query(job, path, where, dialect)
     else:
-        named = _called(path.suffix, _python(path, where), where, engine)
+        named = _called(path.suffix, _python(path, where), where, dialect)
     for mention in named:
         found.setdefault(mention.name.casefold(), mention)
     yield from found.values()

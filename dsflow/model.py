@@ -110,12 +110,14 @@ class Limits:
 class Spark:
     """How Spark runs for a task; it matters to the engine `spark` only.
 
-    With `connect` a task joins the workspace's warm server, with `classic` it has Spark in its own process. `memory` is
-    the heap in bytes. The server ends after `idle` seconds without a client. With `archive` the classes it has loaded
-    are kept for the next start.
+    With `connect` a task joins a server, with `classic` it has Spark in its own process. The server is the Connect
+    server of the URL `remote`, or the workspace's warm one where that is empty. `memory` is the heap in bytes. The warm
+    server ends after `idle` seconds without a client. With `archive` the classes it has loaded are kept for the next
+    start. What is secret of `remote` and `settings` is not here (`dsflow.spark.hidden`).
     """
 
     session: Literal["connect", "classic"] = "connect"
+    remote: str = ""
     memory: int | None = None
     idle: float = 1800
     archive: bool = True

@@ -13,7 +13,7 @@ from pathlib import Path
 from dsflow import conditions, quality
 from dsflow.engines.contract import Engine, Preview
 from dsflow.engines.registry import open_engine, prepare
-from dsflow.errors import JobFailed
+from dsflow.errors import JobFailed, NotShared
 from dsflow.inputs import partitions_of, used
 from dsflow.model import (
     QUARANTINE,
@@ -248,6 +248,7 @@ def review(
 def _table_files(folder: Path, run_id: str, table: str) -> list[Path]:
     """Give the staged Parquet files under their final names `RUN-part-N.parquet`; markers of engines are removed."""
     staged = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    said_done = any(path.name == "_SUCCESS" for path in staged)
     data = []
     for path in staged:
         if path.name.startswith(_MARKERS) or path.name.endswith(_MARKERS):
@@ -259,6 +260,8 @@ def _table_files(folder: Path, run_id: str, table: str) -> list[Path]:
             )
         else:
             data.append(path)
+    if not data and said_done:
+        raise NotShared(folder)
     if not data:
         raise JobFailed(
             f"the job wrote nothing for table {table}",

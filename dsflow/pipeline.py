@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from dsflow.dialects import dialect_of
 from dsflow.errors import UsageError, did_you_mean
 from dsflow.jobfiles import main_file
 from dsflow.lineage import mentions
@@ -135,7 +136,7 @@ def load(
     nodes: dict[str, Node] = {}
     for name, job in jobs.items():
         try:
-            nodes[name] = _node(workspace, job, writers, job.engine or settings.engine)
+            nodes[name] = _node(workspace, job, writers, dialect_of(job, settings))
         except UsageError as error:
             broken[name] = error
     parents = {name: _parents_of(node, nodes, writers) for name, node in nodes.items()}
@@ -154,9 +155,9 @@ def load(
     )
 
 
-def _node(workspace: Workspace, job: JobSpec, writers: Writers, engine: str) -> Node:
+def _node(workspace: Workspace, job: JobSpec, writers: Writers, dialect: str) -> Node:
     main = main_file(workspace, job)
-    settled = [writers.settle(job, mention) for mention in mentions(workspace, job, main, engine)]
+    settled = [writers.settle(job, mention) for mention in mentions(workspace, job, main, dialect)]
     writer = writer_of(workspace, job)
     return Node(
         job=job,

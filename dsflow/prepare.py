@@ -10,12 +10,13 @@ from typing import Any
 
 from dsflow import tasks
 from dsflow.errors import EnvironmentMissing, UsageError
-from dsflow.freshness import needs_of
+from dsflow.freshness import needs_of, wanted_runtime
 from dsflow.model import Task
 from dsflow.parameters import parse_given
 from dsflow.runner import Assignment
 from dsflow.runtimes.contract import Folders, Runtime
 from dsflow.runtimes.registry import choose
+from dsflow.spark.hidden import hide
 from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job
 from dsflow.workspace import Workspace
 
@@ -56,8 +57,10 @@ def prepare(
         EnvironmentMissing: the runtime cannot run tasks here, or the port is taken.
     """
     spec = load_job(workspace, job)
-    assignment = assigned(workspace, settings, spec, arguments, params, port)
-    where, reason = choose(runtime or spec.run.runtime or settings.runtime)
+    wanted = wanted_runtime(spec, settings, runtime)
+    task, secrets = task_of(workspace, settings, spec, arguments, params)
+    assignment = assignment_of(_with_port(task, port), secrets, spec, settings, wanted)
+    where, reason = choose(wanted)
     return Chosen(
         assignment=assignment,
         runtime=where,
@@ -66,19 +69,26 @@ def prepare(
     )
 
 
-def assigned(
+def task_of(
     workspace: Workspace,
     settings: WorkspaceSpec,
     spec: JobSpec,
     arguments: Sequence[str],
     params: Sequence[str],
-    port: int | None = None,
-) -> Assignment:
-    """Give the task of a job for one date, with what its run needs; the arguments are those of `prepare`.
+    query: str | None = None,
+) -> tuple[Task, dict[str, Any]]:
+    """Give the task of a job for one date, and the values of its secret parameters.
+
+    Args:
+        workspace: Where the job is.
+        settings: The workspace's settings.
+        spec: The job.
+        arguments: As for `prepare`.
+        params: `k=v` texts.
+        query: A query in place of the one in the job's folder.
 
     Raises:
         UsageError: the spec, the ds or a parameter is wrong.
-        EnvironmentMissing: the port is taken.
     """
     if not spec.legacy and len(arguments) > 1:
         raise UsageError(
@@ -87,18 +97,21 @@ def assigned(
         )
     ds = None if spec.legacy or not arguments else arguments[0]
     positional = arguments if spec.legacy else ()
-    task, secrets = tasks.make_task(workspace, spec, ds, parse_given(params), positional)
-    return assignment_of(_with_port(task, port), secrets, spec, settings)
+    maker = tasks.Maker(workspace, settings, queries={spec.name: query} if query is not None else None)
+    return maker.task(spec, ds, parse_given(params), positional)
 
 
-def assignment_of(task: Task, secrets: Mapping[str, Any], spec: JobSpec, settings: WorkspaceSpec) -> Assignment:
-    """Give a task together with what its job's spec says of how to run it."""
+def assignment_of(
+    task: Task, secrets: Mapping[str, Any], spec: JobSpec, settings: WorkspaceSpec, runtime: str
+) -> Assignment:
+    """Give a task together with what its job's spec says of how to run it, in a runtime of that name."""
     return Assignment(
         task=task,
         secrets=secrets,
-        needs=needs_of(spec, settings),
+        needs=needs_of(spec, settings, runtime),
         retries=spec.run.retries,
         pass_environment=tuple(spec.run.environment),
+        environment=hide(tasks.spark_of(settings.spark))[1] if task.engine == "spark" else {},
     )
 
 

@@ -60,6 +60,7 @@ class Assignment:
         needs: Image and requirements.
         retries: How often a failed run is tried again, each as a run of its own.
         pass_environment: Names of environment variables that a container gets too.
+        environment: More environment variables for the run; they may hold secrets.
     """
 
     task: Task
@@ -67,6 +68,7 @@ class Assignment:
     needs: Needs = field(default_factory=Needs)
     retries: int = 0
     pass_environment: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def new_run_id(now: dt.datetime | None = None) -> str:
@@ -287,7 +289,8 @@ def _environment(assignment: Assignment) -> dict[str, str]:
     # Whoever asks for samples must not get production because the code runs in a container.
     names = (*assignment.pass_environment, ENABLE, ENABLE_OFFLINE)
     passed = {name: os.environ[name] for name in names if name in os.environ}
-    return passed | ({"DSFLOW_SECRETS": json.dumps(assignment.secrets)} if assignment.secrets else {})
+    secret = {"DSFLOW_SECRETS": json.dumps(assignment.secrets)} if assignment.secrets else {}
+    return {**passed, **assignment.environment, **secret}
 
 
 def _user() -> str:

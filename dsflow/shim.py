@@ -32,6 +32,7 @@ from dsflow.model import EVENT_PREFIX, PROTOCOL, QUARANTINE, Check, Failure, Inp
 from dsflow.outputs import Examined
 from dsflow.quantities import show_bytes, show_count
 from dsflow.site import Site
+from dsflow.spark import hidden
 from dsflow.store.datastore import Datastore
 from dsflow.store.publishing import Staging
 from dsflow.supervision import Stop, Supervisor
@@ -130,7 +131,7 @@ def execute(task: Task, run_folder: Path, data: Path, jobs: Path) -> Outcome:
     secrets = json.loads(os.environ.pop("DSFLOW_SECRETS", "{}"))
     guard = os.environ.pop("DSFLOW_STDIN_GUARD", "") == "1"
     site = Site(task=task, run_folder=run_folder, data=data, jobs=jobs, secrets=secrets)
-    mask = Masker.of(os.environ, secrets)
+    mask = Masker.of(os.environ, secrets, hidden.secrets_of(os.environ))
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
     record = _Record()
     with open(run_folder / "log.txt", "a", encoding="utf-8") as file:
@@ -152,8 +153,9 @@ def _attempt(site: Site, log: _Log, supervisor: Supervisor, record: _Record) -> 
     try:
         _check_protocol(task)
         kind = kind_of(task.kind)
-        with supervisor.signals(), _spark(site, log, supervisor), _staging(site) as staging:
+        with supervisor.signals(), _spark(site, log, supervisor) as launcher, _staging(site) as staging:
             work = site.work(staging.folder if staging else None, log, supervisor.watch)
+            work = dataclasses.replace(work, launcher=launcher)
             if staging is not None and task.output is not None and task.output.store == "table":
                 examine = functools.partial(record.examine, task, staging, site.store)
                 work = dataclasses.replace(work, examine=examine)
@@ -184,19 +186,23 @@ def _attempt(site: Site, log: _Log, supervisor: Supervisor, record: _Record) -> 
 
 
 @contextlib.contextmanager
-def _spark(site: Site, log: _Log, supervisor: Supervisor) -> Iterator[None]:
-    """Have Spark at hand for a task that computes with it: in this environment, which the job's code inherits."""
+def _spark(site: Site, log: _Log, supervisor: Supervisor) -> Iterator[Sequence[str]]:
+    """Have Spark at hand for a task that computes with it: in this environment, which the job's code inherits.
+
+    Gives what is to start a Python program of the job, where that is not this Python.
+    """
     task = site.task
     if task.engine != "spark":
-        yield
+        yield ()
         return
     from dsflow.spark.access import access
 
     with access(task.spark, site.data, task.run_id, site.run_folder, log.say) as way:
         os.environ.update(way.environment)
-        log.mask = Masker.of(os.environ, site.secrets)
+        log.mask = Masker.of(os.environ, site.secrets, hidden.secrets_of(os.environ))
+        os.environ.pop(hidden.HIDDEN, None)
         supervisor.depend_on(way.problem)
-        yield
+        yield way.launcher
 
 
 def _check_protocol(task: Task) -> None:

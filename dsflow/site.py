@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from dsflow import model
+from dsflow import model, shared
 from dsflow.inputs import local, location, partitions_of, stamp, used
 from dsflow.kinds.contract import Work
 from dsflow.masking import Masker
 from dsflow.model import EXPECTED, MADE, Expectation, InputUsed, Task
 from dsflow.store.datastore import Datastore, Partition
+from dsflow.store.layout import Layout
 
 # What a job that runs `dsflow run` itself must not lend the inner run.
 _OWN = ("DSFLOW_SINK", "DSFLOW_PORT", "DSFLOW_SAMPLES")
@@ -163,6 +164,9 @@ class Site:
             "DSFLOW_JOBS": str(self.jobs),
             "TASK_SPECS": self._task_specs(paths, staging),
         }
+        if modules := shared.import_path(self.jobs, Layout(self.data).shared):
+            path = [modules, *filter(None, [inherited.get("PYTHONPATH")])]
+            added["PYTHONPATH"] = os.pathsep.join(path)
         if staging is not None:
             added["DSFLOW_SINK"] = str(staging)
         if task.samples:

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from dsflow import parameters, partitions, reads, shortforms
+from dsflow.dialects import check_dialect, dialect_of
 from dsflow.drafts import Asked, Draft, Recipe, date_parameter, draft_of, render_text
 from dsflow.errors import UsageError
 from dsflow.fingerprints import fingerprint, identity_of
@@ -32,6 +33,7 @@ from dsflow.pipeline import Pipeline
 from dsflow.quantities import memory_bytes, seconds
 from dsflow.reads import Read
 from dsflow.shortforms import Setting, expectation
+from dsflow.spark.hidden import hide
 from dsflow.specs.legacy import Place, place_of
 from dsflow.specs.load import JobSpec, SparkSpec, WorkspaceSpec, load_job, load_workspace
 from dsflow.specs.yaml import read_text
@@ -49,13 +51,21 @@ class Maker:
         workspace: Where the jobs are.
         settings: The workspace's settings.
         pipeline: The pipeline if there is one already; else the specs of all jobs are read where a job reads tables.
+        queries: Queries of jobs, by job, that take the place of those in their folders.
     """
 
-    def __init__(self, workspace: Workspace, settings: WorkspaceSpec, pipeline: Pipeline | None = None) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        settings: WorkspaceSpec,
+        pipeline: Pipeline | None = None,
+        queries: Mapping[str, str] | None = None,
+    ) -> None:
         self._workspace = workspace
         self._settings = settings
         self._nodes = dict(pipeline.nodes) if pipeline else {}
         self._writers = functools.cache(lambda: pipeline.writers if pipeline else writers_in(workspace))
+        self._queries = queries or {}
         self._recipes: dict[str, Recipe] = {}
         # A sampled run reads the sample in the place of a path that is declared as a source.
         paths = ((source.path, name) for name, source in settings.sources.items() if workspace.sampled)
@@ -79,6 +89,7 @@ class Maker:
         draft = draft_of(recipe, Asked(ds, given, positional))
         inputs, code = list(_inputs(draft, self._sampled)), None
         if recipe.text is not None:
+            check_dialect(recipe.job, self._settings, recipe.main_where)
             code = render_text(recipe.text, draft.names, recipe.main_where)
             inputs += [_from_datastore(draft, read) for read in recipe.undeclared(code)]
         hidden = {name: value for name, value in draft.values.items() if is_secret(name)}
@@ -134,9 +145,10 @@ class Maker:
             job=spec,
             main=main,
             engine=engine,
+            dialect=dialect_of(spec, self._settings),
             cell=frozenset(cell),
             parameters=parameters.declared(spec, cell, spec_where),
-            text=read_text(path, main_where) if spec.kind == "sql" else None,
+            text=self._queries.get(spec.name, read_text(path, main_where)) if spec.kind == "sql" else None,
             spec_where=spec_where,
             main_where=main_where,
             settle=lambda mention: self._writers().settle(spec, mention),
@@ -178,20 +190,34 @@ def _blank(draft: Draft, settings: WorkspaceSpec) -> Task:
         task_specs=draft.task_specs,
         legacy=job.legacy,
         engine=draft.recipe.engine,
-        spark=spark_of(settings.spark, job.session) if draft.recipe.engine == "spark" else Spark(),
+        spark=_spark(draft, settings) if draft.recipe.engine == "spark" else Spark(),
         expectations=_expectations(draft),
         port=settings.ports.get("dash", usual_port) if usual_port else None,
     )
+
+
+def _spark(draft: Draft, settings: WorkspaceSpec) -> Spark:
+    session = draft.job.session
+    if settings.spark.remote and session == "classic":
+        raise UsageError(
+            f"{draft.recipe.spec_where}: session: a classic session cannot join the Spark server of `spark.remote`",
+            "Name a `spark.master` in this environment, or run the job in another one (`--env`).",
+        )
+    return hide(spark_of(settings.spark, session))[0]
 
 
 def spark_of(settings: SparkSpec, session: Literal["connect", "classic"] = "connect") -> Spark:
     """Give how Spark runs by the workspace's settings."""
     return Spark(
         session=session,
+        remote=settings.remote or "",
         memory=memory_bytes(settings.memory) if settings.memory else None,
         idle=seconds(settings.idle),
         archive=settings.archive,
-        settings={name: _as_spark(value) for name, value in settings.settings.items()},
+        settings={
+            **{name: _as_spark(value) for name, value in settings.settings.items()},
+            **({"spark.master": settings.master} if settings.master else {}),
+        },
     )
 
 

@@ -16,7 +16,13 @@ import pytest
 from dsflow import cli
 from dsflow.workspace import Workspace
 
-pytest_plugins = ["tests.browser", "tests.docker_engine", "tests.postgres_server", "tests.spark_server"]
+pytest_plugins = [
+    "tests.browser",
+    "tests.docker_engine",
+    "tests.postgres_server",
+    "tests.spark_cluster",
+    "tests.spark_server",
+]
 
 Tree = Mapping[str, str | bytes]
 MakeWorkspace = Callable[[Tree], Workspace]

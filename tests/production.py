@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from dsflow.engines.duckdb import open_engine
@@ -65,14 +65,27 @@ JOBS = {
 }
 
 
-def laptop(make_workspace: MakeWorkspace, settings: str = SOURCES, **files: str) -> Workspace:
-    """Make a workspace whose environment is marked dev, beside a production datastore with four tables."""
+def laptop(
+    make_workspace: MakeWorkspace,
+    settings: str = SOURCES,
+    *,
+    days: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
+) -> Workspace:
+    """Make a workspace whose environment is marked dev, beside a production datastore with four tables.
+
+    Args:
+        make_workspace: The fixture.
+        settings: What dsflow.yml says of sources and keys.
+        days: Other names for DAYS.
+        files: More files.
+    """
     head = "version: 1\nenvironment: laptop\nruntime: process\nenvironments:\n"
     environments = "  laptop: {dev: true}\n  prod: {datastore: ../production}\n"
-    workspace = make_workspace({"dsflow.yml": head + environments + settings, **JOBS, **files})
+    workspace = make_workspace({"dsflow.yml": head + environments + settings, **JOBS, **(files or {})})
     for table in _TABLES:
         for ds in DAYS[:1] if table in _SNAPSHOTS else DAYS:
-            publish(production(workspace), table, ds)
+            publish(production(workspace), table, (days or {}).get(ds, ds), _TABLES[table].format(day=DAYS.index(ds)))
     return workspace
 
 
@@ -81,9 +94,8 @@ def production(workspace: Workspace) -> Path:
     return workspace.root.parent / "production"
 
 
-def publish(root: Path, table: str, ds: str, query: str = "") -> None:
-    """Publish a partition of one of the tables, or of the rows of a query."""
-    query = query or _TABLES[table].format(day=DAYS.index(ds))
+def publish(root: Path, table: str, ds: str, query: str) -> None:
+    """Publish the rows of a query as a partition."""
     run_id = f"20261120T000000-{hashlib.sha256((table + ds + query).encode()).hexdigest()[:6]}"
     output = Output(store="table", name=table, ds=ds)
     engine = open_engine(threads=1)

@@ -253,7 +253,7 @@ sources:
 """
     rows = "id,customer_id,amount\n" + "".join(f"{i},{i % 4},{i}\n" for i in range(20))
     people = "".join(f'{{"id": {i}, "country": "fr"}}\n' for i in range(4))
-    workspace = laptop(make_workspace, sources, **{f"files/{LAST}.csv": rows, "files/customers.json": people})
+    workspace = laptop(make_workspace, sources, files={f"files/{LAST}.csv": rows, "files/customers.json": people})
     done = dsflow("run", "+report", LAST, "--sample")
     assert done.exit_code == 0, done.err
     assert ask(samples(workspace), "SELECT orders FROM report") == [(3,)]
@@ -274,7 +274,7 @@ def test_a_job_that_reads_a_path_reads_its_sample(make_workspace: MakeWorkspace,
         """,
         "jobs/report/query.sql": "SELECT count(*) AS n FROM visits",
     }
-    workspace = laptop(make_workspace, f'sources:\n  visits: {{path: "{address}", sample: {{rows: 3}}}}\n', **files)
+    workspace = laptop(make_workspace, f'sources:\n  visits: {{path: "{address}", sample: {{rows: 3}}}}\n', files=files)
     refused = dsflow("run", "report", LAST, "--sample", "--offline")
     assert refused.exit_code == 2
     assert "report reads https://example.invalid/stations.csv, and --offline reads only local copies" in refused.err

@@ -58,9 +58,12 @@ class Context:
         Raises:
             UsageError: there is none.
         """
+        from dsflow import dotenv
         from dsflow.workspace import Workspace
 
-        return Workspace.find(self.directory)
+        found = Workspace.find(self.directory)
+        dotenv.load(found.root)
+        return found
 
     @functools.cached_property
     def settings(self) -> WorkspaceSpec:

@@ -14,7 +14,7 @@ from dsflow.commands.context import Context
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.pass_obj
 def init(context: Context, folder: Path) -> None:
-    """Make a workspace in DIR (the current folder by default): dsflow.yml, jobs/, datastore/, adhoc/, airflow/dags/."""
+    """Make a workspace in DIR (the current folder by default): dsflow.yml, jobs/ and what else it has."""
     from dsflow.generate.scaffold import make_workspace
 
     place = (context.directory or Path()) / folder

@@ -17,7 +17,8 @@ from dsflow.quantities import show_count, show_seconds
 
 if TYPE_CHECKING:
     from dsflow.parity.judge import Verdict
-    from dsflow.parity.sides import Side
+    from dsflow.parity.sides import Asked, Side
+    from dsflow.parity.targets import Target
 
 _DIFFERENT = 1
 _USUAL = "process:duckdb,spark"
@@ -48,18 +49,16 @@ def parity(
     dsflow parity fct-delays 2013-01-01
     dsflow parity fct-delays 2013-01-01 --targets process:duckdb,docker:duckdb,spark
     """
-    from dsflow.parity.apart import kept_apart
-    from dsflow.parity.judge import TOLERANCE, judge
-    from dsflow.parity.sides import Asked, check_comparable, run_on, task_on
+    from dsflow.parity.judge import TOLERANCE
+    from dsflow.parity.sides import Asked, check_comparable
     from dsflow.parity.targets import targets_of
     from dsflow.specs.load import load_job
-    from dsflow.store.layout import Layout
 
     context: Context = ctx.obj
     chosen = targets_of(targets)
     if not arguments:
         raise UsageError("Usage: dsflow parity JOB [DS]", "Show the jobs: `dsflow ls jobs`")
-    job, room = load_job(context.workspace, arguments[0]), TOLERANCE if tolerance is None else tolerance
+    job = load_job(context.workspace, arguments[0])
     check_comparable(job)
     asked = Asked(
         workspace=context.workspace,
@@ -69,17 +68,27 @@ def parity(
         params=params,
         notify=context.console.note,
     )
+    ctx.exit(_compare(context, asked, chosen, TOLERANCE if tolerance is None else tolerance, limit))
+
+
+def _compare(context: Context, asked: Asked, targets: Sequence[Target], tolerance: float, limit: int) -> int:
+    from dsflow.parity.apart import kept_apart
+    from dsflow.parity.judge import judge
+    from dsflow.parity.sides import run_on, task_on
+    from dsflow.store.layout import Layout
+
+    job, sides = asked.job, []
     with kept_apart(Layout(context.workspace.datastore.resolve())) as apart:
         # All are looked at before the first is started.
-        assignments = [task_on(target, asked, apart) for target in chosen]
-        sides = []
-        for target, assignment in zip(chosen, assignments, strict=True):
+        assignments = [task_on(target, asked, apart) for target in targets]
+        for target, assignment in zip(targets, assignments, strict=True):
             context.console.note(f"Running {job.name} ds={assignment.task.ds} on {target.name}")
             sides.append(run_on(target, assignment, asked))
-        verdicts = judge(sides, job.output.keys if job.output else (), room, limit)
-        apart.keep = not all(verdict.same for verdict in verdicts)
-        _show(context, sides, verdicts, room)
-    ctx.exit(0 if all(verdict.same for verdict in verdicts) else _DIFFERENT)
+        verdicts = judge(sides, job.output.keys if job.output else (), tolerance, limit)
+        same = all(verdict.same for verdict in verdicts)
+        apart.keep = not same
+        _show(context, sides, verdicts, tolerance)
+    return 0 if same else _DIFFERENT
 
 
 def _show(context: Context, sides: Sequence[Side], verdicts: Sequence[Verdict], tolerance: float) -> None:
@@ -90,20 +99,21 @@ def _show(context: Context, sides: Sequence[Side], verdicts: Sequence[Verdict], 
         task = sides[0].task
         console.document({"job": task.job, "ds": task.ds, "same": same, "tolerance": tolerance, "targets": told})
         return
-    rows = [_row(verdict, is_first=verdict is first) for verdict in verdicts]
+    rows = [row_of_verdict(verdict, is_first=verdict is first) for verdict in verdicts]
     console.table(["target", "rows", "columns", "time", "result"], rows)
     for side, verdict in zip(sides, verdicts, strict=True):
         if not verdict.same:
             console.line()
             console.line(f"{verdict.target}{'' if verdict is first else f' against {first.target}'}")
-            for line in _lines(verdict, first.target):
+            for line in lines_of_verdict(verdict, first.target):
                 console.line(f"  {line}")
             console.line(f"  kept until the next look: {context.workspace.shown(_kept(context, side))}")
     if same:
         console.line(f"The same on {show_count(len(verdicts), 'target')}; numbers may differ by {tolerance:g} of them.")
 
 
-def _row(verdict: Verdict, *, is_first: bool) -> list[str]:
+def row_of_verdict(verdict: Verdict, *, is_first: bool) -> list[str]:
+    """Give the cells of one target: its name, rows, columns, time, and how it compares."""
     result = "failed" if verdict.problem else "different" if not verdict.same else "same"
     rows = "" if verdict.rows is None else f"{verdict.rows:,}"
     columns = str(len(verdict.columns)) if verdict.columns else ""
@@ -111,7 +121,8 @@ def _row(verdict: Verdict, *, is_first: bool) -> list[str]:
     return [verdict.target, rows, columns, show_seconds(verdict.seconds), told]
 
 
-def _lines(verdict: Verdict, first: str) -> list[str]:
+def lines_of_verdict(verdict: Verdict, first: str) -> list[str]:
+    """Give what is not the same on a target, or why it failed, in lines for a person."""
     if verdict.problem:
         return [verdict.problem, *(f"  {line}" for line in verdict.details)]
     lines = ["columns", *(f"  {change}" for change in verdict.schema)] if verdict.schema else []

@@ -55,7 +55,7 @@ class PlanOptions:
 _OPTIONS = (
     click.option("--exclude", multiple=True, metavar="SELECTION", help="Leave these jobs out; can be repeated."),
     click.option("-p", "--param", "params", multiple=True, metavar="K=V", help="Set a parameter; can be repeated."),
-    click.option("--runtime", type=click.Choice(["auto", "process", "docker"]), help="Where the jobs run."),
+    click.option("--runtime", type=click.Choice(["auto", "process", "docker", "submit"]), help="Where the jobs run."),
     click.option("-j", "--jobs", "jobs_at_once", type=click.IntRange(1, 512), help="So many tasks at once."),
     click.option("--memory", metavar="SIZE", help="Memory that running tasks may use together, such as 8g."),
     click.option(
@@ -188,14 +188,16 @@ def explain(context: Context, plan: Plan, *, only_waiting: bool = False) -> None
         context.console.line(line)
 
 
-def confirm(console_is_terminal: bool, question: str) -> None:
+def confirm(
+    console_is_terminal: bool, question: str, hint: str = "`-y` runs it without asking, `--dry-run` only shows it."
+) -> None:
     """Ask the person; without one there must have been `-y`.
 
     Raises:
         UsageError: nobody can be asked.
     """
     if not (console_is_terminal and sys.stdin.isatty()):
-        raise UsageError("nobody is there to be asked", "`-y` runs it without asking, `--dry-run` only shows it.")
+        raise UsageError("nobody is there to be asked", hint)
     click.confirm(question, abort=True, err=True)
 
 

@@ -19,6 +19,7 @@ from dsflow.model import Event, Outcome, RunFinished, Task
 if TYPE_CHECKING:
     from dsflow.execution import Ground
     from dsflow.plan import Plan
+    from dsflow.prepare import Chosen
 
 _SELECTING = re.compile(r"[+@:,*?\[]")
 
@@ -87,9 +88,7 @@ def _is_one_job(context: Context, arguments: Sequence[str]) -> bool:
 def _run_one(
     context: Context, arguments: Sequence[str], options: plans.PlanOptions, port: int | None, *, offline: bool
 ) -> int:
-    from dsflow import runner
-    from dsflow.prepare import Chosen, prepare
-    from dsflow.screen import Screen, shown_datastore
+    from dsflow.prepare import prepare
 
     job, *values = arguments
 
@@ -102,6 +101,14 @@ def _run_one(
         ds = chosen.assignment.task.ds
         sampled.provide(context, sampled.pipeline_of(context), [job], (ds, ds), offline=offline)
         chosen = chosen_now()  # what it reads is there now
+    return carry_out(context, chosen)
+
+
+def carry_out(context: Context, chosen: Chosen) -> int:
+    """Run a task that is prepared, show and record how it goes, and give the exit code."""
+    from dsflow import runner
+    from dsflow.screen import Screen, shown_datastore
+
     screen = Screen(context.console, shown_datastore(context.workspace.datastore))
     finished: list[RunFinished] = []
 

@@ -20,7 +20,7 @@ from dsflow.durable import remove_tree
 from dsflow.engines import duckdb
 from dsflow.engines.contract import Inspection, Preview
 from dsflow.engines.literals import identifier
-from dsflow.errors import DsflowError, EnvironmentMissing, Interrupted, JobFailed, UsageError
+from dsflow.errors import DsflowError, EnvironmentMissing, Interrupted, JobFailed, NotShared, UsageError
 from dsflow.queries import quoted_raw, sources_of
 from dsflow.spark import sessions
 
@@ -265,7 +265,10 @@ def _write(rows: Any, path: Path) -> None:
     """Have Spark write into a folder of its own, and bring the files out: `path`, and more beside it."""
     folder = path.with_name(f".{path.stem}")
     rows.write.option("compression", "zstd").parquet(str(folder))
-    for number, part in enumerate(sorted(folder.glob("part-*.parquet"))):
+    parts = sorted(folder.glob("part-*.parquet"))
+    if not parts:
+        raise NotShared(path.parent)
+    for number, part in enumerate(parts):
         part.rename(path.with_name(f"{path.stem}.{number}.parquet") if number else path)
     remove_tree(folder)
 

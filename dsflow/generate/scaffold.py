@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from dsflow import shared
 from dsflow.errors import EnvironmentMissing, UsageError
 from dsflow.workspace import MARKER, Workspace, package_folder
 
@@ -33,11 +34,15 @@ name: {name}
 _IGNORED = """\
 /datastore/
 /adhoc/
+.env
 /jobs/.job_specs.schema.json
 /airflow/*
 !/airflow/dags/
 .ipynb_checkpoints/
 __pycache__/
+"""
+_SHARED = """\
+# What jobs of this workspace share: `names.py` in this folder is `from dependencies import names` in a job.
 """
 
 
@@ -54,6 +59,10 @@ def make_workspace(folder: Path) -> Workspace:
     with _explained(folder):
         for part in (workspace.jobs, workspace.datastore, workspace.adhoc, workspace.dags):
             part.mkdir(parents=True, exist_ok=True)
+        modules = shared.folder_of(workspace.jobs)
+        if not modules.exists():
+            modules.mkdir()
+            (modules / "__init__.py").write_text(_SHARED, encoding="utf-8")
         ignored = workspace.root / ".gitignore"
         if not ignored.exists():
             ignored.write_text(_IGNORED, encoding="utf-8")

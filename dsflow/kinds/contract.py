@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +32,7 @@ class Work:
         watch: Puts a child process under the memory limit; call it once per child, with its pid.
         examine: Checks the staged table with a session of its engine, so that the shim need not start another; for a
             kind that has one at hand. None where there is no table.
+        launcher: What starts a Python program of the job; this Python where there is nothing.
     """
 
     task: Task
@@ -48,6 +49,7 @@ class Work:
     progress: Callable[[int, int], None]
     watch: Callable[[int], None]
     examine: Callable[[Engine], None] | None = None
+    launcher: Sequence[str] = ()
 
 
 class Kind(Protocol):

@@ -22,6 +22,7 @@ _REMEMBERED_LINES = 60
 _GRACE_SECONDS = 5
 # A program that never ends its line must not fill our memory.
 _LONGEST_LINE = 1 << 20
+_JAVA = re.compile(r": (?:[\w$]+\.)+([\w$]+: )?")
 
 
 def load(task: Task, job_folder: Path) -> None:
@@ -41,7 +42,8 @@ def run(work: Work) -> None:
     if work.staging is not None:
         work.staging.mkdir(parents=True, exist_ok=True)
         arguments.append(str(work.staging))
-    execute(work, [*_interpreter(path), str(path), *arguments])
+    started_by = work.launcher if path.suffix == ".py" and work.launcher else _interpreter(path)
+    execute(work, [*started_by, str(path), *arguments])
 
 
 def execute(work: Work, command: Sequence[str]) -> None:
@@ -151,7 +153,10 @@ def _python_message(lines: list[str]) -> str:
     """Give the first line of the exception, which comes after the last frame; a message may have more lines."""
     frames = [index for index, line in enumerate(lines) if line.startswith('  File "')]
     after = lines[frames[-1] + 1 :] if frames else []
-    return next((line.strip() for line in after if line and not line[0].isspace()), _last(lines))
+    said = [line.strip() for line in after if line and not line[0].isspace()]
+    # What Spark's Java raised follows the name of what Python raised for it.
+    raised = next((line for line in said if _JAVA.match(line)), "") if said and "py4j." in said[0] else ""
+    return _JAVA.sub("", raised) or next(iter(said), _last(lines))
 
 
 def _python_place(work: Work, lines: list[str]) -> tuple[str, str]:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from dsflow import runner
 from dsflow.errors import UsageError
+from dsflow.freshness import wanted_runtime
 from dsflow.inputs import partitions_of
 from dsflow.kinds.registry import KINDS
 from dsflow.model import MADE, Event, Input, LogLine, Notice, Outcome, Task
 from dsflow.parity.apart import Apart
 from dsflow.parity.targets import Target
-from dsflow.prepare import assigned
+from dsflow.prepare import assignment_of, task_of
 from dsflow.runtimes.contract import Folders
 from dsflow.runtimes.registry import choose
 from dsflow.specs.load import JobSpec, WorkspaceSpec
@@ -35,6 +36,8 @@ class Asked:
         arguments: What followed its name: a date, or the parameters of a version '0.1' job.
         params: `k=v` texts.
         notify: Gets a line before anything slow.
+        query: A query in place of the job's own.
+        inputs: Changes what the task reads.
     """
 
     workspace: Workspace
@@ -43,6 +46,8 @@ class Asked:
     arguments: Sequence[str]
     params: Sequence[str] = ()
     notify: Callable[[str], None] = lambda line: None
+    query: str | None = None
+    inputs: Callable[[Input], Input] = lambda source: source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +88,18 @@ def task_on(target: Target, asked: Asked, apart: Apart) -> runner.Assignment:
         UsageError: the job cannot be run there, or the date or a parameter is wrong.
         JobFailed: an input is not there.
     """
+    # A query that says nothing of its dialect is what is being tried: it runs on every target as it stands.
     job = asked.job.model_copy(update={"engine": target.engine})
-    one = assigned(asked.workspace, asked.settings, job, asked.arguments, asked.params)
-    if one.task.output is None:
+    wanted_runtime(job, asked.settings, target.runtime)
+    task, secrets = task_of(asked.workspace, asked.settings, job, asked.arguments, asked.params, asked.query)
+    if task.output is None:
         raise UsageError(f"{job.name} has no output, so there is nothing to compare")
     datastore = Datastore(asked.workspace.datastore.resolve())
-    inputs = tuple(_pinned(source, datastore) for source in one.task.inputs)
+    inputs = tuple(asked.inputs(_pinned(source, datastore)) for source in task.inputs)
+    kept = dataclasses.replace(task, apart=apart.name, inputs=inputs)
+    one = assignment_of(kept, secrets, job, asked.settings, target.runtime)
     # What goes wrong here, goes wrong the same way a second time.
-    return dataclasses.replace(one, task=dataclasses.replace(one.task, apart=apart.name, inputs=inputs), retries=0)
+    return dataclasses.replace(one, retries=0)
 
 
 def run_on(target: Target, assignment: runner.Assignment, asked: Asked) -> Side:

@@ -29,6 +29,7 @@ TARGETS = {
     "process:spark": ("process", "spark"),
     "docker:spark": ("docker", "spark"),
     "spark": ("process", "spark"),
+    "submit": ("submit", "spark"),
 }
 
 

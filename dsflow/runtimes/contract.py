@@ -12,20 +12,28 @@ from dsflow.model import Task
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a job asks of the place it runs in: an image (docker only) and extra Python requirements."""
+    """What a job asks of the place it runs in: an image (docker only), extra Python requirements, and its package.
+
+    `package` is the name of the job, where its program is to be sent elsewhere.
+    """
 
     image: str | None = None
     requirements: tuple[str, ...] = ()
+    package: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A prepared place: `python` (process) or `image` (docker), with what identifies it for the record."""
+    """A prepared place: `python` (process) or `image` (docker), with what identifies it for the record.
+
+    `package` is the folder of what is sent elsewhere with the job's program.
+    """
 
     python: str | None = None
     image: str | None = None
     image_id: str | None = None
     lock_hash: str | None = None
+    package: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

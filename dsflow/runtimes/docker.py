@@ -7,17 +7,19 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from dsflow import shared
 from dsflow.containers import engine as containers
 from dsflow.containers import images
 from dsflow.containers.accounts import passwd_file
 from dsflow.containers.engine import LABEL, Bind, Container, Engine, Image, Wanted
 from dsflow.containers.settings import proxies
 from dsflow.errors import EnvironmentMissing
-from dsflow.model import Task
+from dsflow.model import Spark, Task
 from dsflow.runtimes import companion
 from dsflow.runtimes.batch import Kept, RunningInKept
 from dsflow.runtimes.contract import Ending, Folders, Needs, Place, identity
 from dsflow.sampling.project import NAMES as PROJECT_FILES
+from dsflow.spark import hidden
 from dsflow.store.layout import Layout
 from dsflow.workspace import Workspace
 
@@ -95,19 +97,19 @@ class Docker:
             raise EnvironmentMissing(f"the image {place.image} was removed a moment ago", "Run again.")
         description = wanted(task, image, folders, environment, containers.engine())
         if task.engine == "spark" and task.spark.session == "connect":
-            description = self._beside_server(description, task, folders)
+            description = self._beside_server(description, hidden.whole(task.spark, environment), task, folders)
         if self._kept is not None and task.port is None:
             return self._kept.start(description, Path(_DATA, task.folder), environment)
         containers.remove_leftovers({"workspace": workspace_label(folders)})
         return RunningContainer(description)
 
-    def _beside_server(self, description: Wanted, task: Task, folders: Folders) -> Wanted:
+    def _beside_server(self, description: Wanted, spark: Spark, task: Task, folders: Folders) -> Wanted:
         """Let the container of a task share the loopback of the Spark server."""
         image = containers.find_image(images.SPARK)
         if image is None:
             raise EnvironmentMissing(f"the image {images.SPARK} is not on this machine", "`dsflow build-images spark`")
         like = wanted(task, image, folders, {}, containers.engine())
-        return companion.joined(description, task.spark, like, folders.datastore.resolve(), lambda line: None)
+        return companion.joined(description, spark, like, folders.datastore.resolve(), lambda line: None)
 
 
 def wanted(task: Task, image: Image, folders: Folders, environment: Mapping[str, str], engine: Engine) -> Wanted:
@@ -123,6 +125,7 @@ def wanted(task: Task, image: Image, folders: Folders, environment: Mapping[str,
     binds = [
         Bind(source=folders.jobs.resolve(), target=_JOBS),
         Bind(source=folders.datastore.resolve(), target=_DATA, read_only=False),
+        *_shared(folders.jobs.resolve()),
         Bind(source=passwd_file(Layout(folders.datastore.resolve()).own), target="/etc/passwd"),
     ]
     # What the code of a job looks for in the folders above its own.
@@ -150,6 +153,12 @@ def wanted(task: Task, image: Image, folders: Folders, environment: Mapping[str,
         network=task.limits.network,
         port=task.port,
     )
+
+
+def _shared(jobs: Path) -> list[Bind]:
+    """Give what has to be there of the modules that jobs share: where they are, as seen from the jobs."""
+    modules = shared.folder_of(jobs)
+    return [Bind(source=modules, target=str(shared.folder_of(Path(_JOBS))))] if modules.is_dir() else []
 
 
 def workspace_label(folders: Folders) -> str:

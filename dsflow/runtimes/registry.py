@@ -11,6 +11,7 @@ from dsflow.runtimes.contract import Runtime
 RUNTIMES = {
     "docker": "dsflow.runtimes.docker:Docker",
     "process": "dsflow.runtimes.process:Process",
+    "submit": "dsflow.runtimes.submit:Submit",
 }
 
 

@@ -7,23 +7,27 @@ All of it is in the environment, in the words of pyspark itself: a script that k
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsflow.durable import make_folder, remove_tree, write_text
+from dsflow.durable import make_folder, remove_tree
 from dsflow.errors import EnvironmentMissing
 from dsflow.model import Spark
-from dsflow.spark import java as javas
-from dsflow.spark import server, settings
+from dsflow.spark import drivers, hidden, reach, server, settings
 from dsflow.store.layout import Layout
 from dsflow.store.locks import is_held, lock
 
 # Set by a runtime that has started the server itself: the folder in which the task finds it.
 SERVER = "DSFLOW_SPARK_SERVER"
 _OWN_LOG = "spark.log"
+# Set by a runtime whose task is sent elsewhere: the folder of its package (`dsflow.packaging.bundle`).
+PACKAGE = "DSFLOW_PACKAGE"
+# What a session may be told when it begins; all else is settled when Spark starts.
+_OF_SESSIONS = "spark.sql."
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,12 @@ class Access:
     Attributes:
         environment: What to add to the environment of the code.
         problem: Says in a sentence why Spark is gone; None while it is there.
+        launcher: What is to start a Python program, where that is not Python itself.
     """
 
     environment: Mapping[str, str]
     problem: Callable[[], str | None]
+    launcher: Sequence[str] = ()
 
 
 def warm_folder(data: Path) -> Path:
@@ -58,16 +64,21 @@ def access(wanted: Spark, data: Path, run_id: str, log_folder: Path, say: Callab
     Raises:
         EnvironmentMissing: there is no Java, no Spark, or the server does not start.
     """
+    wanted = hidden.whole(wanted, os.environ)
     folder = Layout(data).spark
-    if wanted.session == "connect":
-        yield _warm(wanted, warm_folder(data), say)
+    # Not for a run that the job itself starts.
+    package = os.environ.pop(PACKAGE, "")
+    if wanted.session == "connect" and not package:
+        yield _remote(wanted, say) if wanted.remote else _warm(wanted, warm_folder(data), say)
         return
     own = folder / "classic" / run_id
     make_folder(own)
+    # Settings may hold what others must not see.
+    own.chmod(0o700)
     with lock(own.with_name(f"{run_id}.lock"), f"process {os.getpid()}"):
         _sweep(own.parent)
         try:
-            yield Access(_classic(wanted, own, log_folder), lambda: None)
+            yield _driver(wanted, own, log_folder, Path(package) if package else None, say)
         finally:
             remove_tree(own)
             own.with_name(f"{run_id}.lock").unlink(missing_ok=True)
@@ -83,12 +94,16 @@ def _warm(wanted: Spark, folder: Path, say: Callable[[str], None]) -> Access:
                 f"the Spark server is gone: {server.ending(folder)}", "Run again: it is started anew."
             )
     else:
+        reach.check_master(wanted.settings.get("spark.master", drivers.HERE))
         found = server.ensure(folder, wanted, say)
+    # Functions written in Python run in the Python of the task.
+    python = wanted.settings.get("spark.pyspark.python", sys.executable)
     environment = {
         "SPARK_REMOTE": found.url,
         "SPARK_CONNECT_AUTHENTICATE_TOKEN": found.token,
         # A proxy of the network has nothing to do with this machine's own loopback.
         "no_grpc_proxy": "localhost,127.0.0.1",
+        **_begun_with({"spark.sql.execution.pyspark.python": python}),
     }
 
     def problem() -> str | None:
@@ -98,35 +113,31 @@ def _warm(wanted: Spark, folder: Path, say: Callable[[str], None]) -> Access:
     return Access(environment, problem)
 
 
-def _classic(wanted: Spark, scratch: Path, log_folder: Path) -> dict[str, str]:
-    """Give the environment in which Spark starts inside the job's own process, in a folder of settings of its own."""
-    java, home = javas.find_java(), javas.spark_home()
-    given = dict(wanted.settings)
-    own = given.pop("spark.driver.extraJavaOptions", "")
-    master = given.get("spark.master", "local[*]")
-    cores = settings.cores_of(master)
-    configuration = scratch / "conf"
-    make_folder(configuration)
-    log = configuration / "log4j2.properties"
-    write_text(log, settings.log_to_file(log_folder / _OWN_LOG))
-    archive = javas.Archive.of(java, home).use() if wanted.archive else []
-    options = [*javas.flags(java, scratch, cores), *archive, own, f"-Dlog4j2.configurationFile={log.as_uri()}"]
-    every = {
-        **settings.base_settings(master, scratch, cores),
-        "spark.driver.memory": f"{settings.heap(wanted.memory) >> 20}m",
-        "spark.driver.extraJavaOptions": " ".join(f'"{option}"' for option in options if option),
-        **given,
-    }
-    write_text(configuration / "spark-defaults.conf", settings.as_properties(every))
-    return {
-        "JAVA_HOME": str(javas.quiet_home(java)),
-        "PYSPARK_PYTHON": sys.executable,
-        "PYSPARK_DRIVER_PYTHON": sys.executable,
-        "SPARK_CONF_DIR": str(configuration),
-        "SPARK_HOME": str(home),
-        "SPARK_LOCAL_DIRS": str(scratch),
-        "SPARK_LOCAL_IP": "127.0.0.1",
-    }
+def _driver(wanted: Spark, scratch: Path, log_folder: Path, package: Path | None, say: Callable[[str], None]) -> Access:
+    """Give the way to a Spark whose driver is the job's own process, or one that `spark-submit` starts for it."""
+    reach.check_master(wanted.settings.get("spark.master", drivers.HERE))
+    environment = drivers.environment(wanted, scratch, log_folder / _OWN_LOG, package)
+    launcher = drivers.launcher(environment) if package else ()
+    if package:
+        say(f"spark-submit {' '.join(drivers.options(wanted, package))}")
+    return Access(environment, lambda: None, launcher)
+
+
+def _remote(wanted: Spark, say: Callable[[str], None]) -> Access:
+    """Give the way to a Connect server that somebody else keeps."""
+    address, _ = hidden.parts_of(wanted.remote)
+    reach.check_server(address)
+    settled = sorted(name for name in wanted.settings if not name.startswith(_OF_SESSIONS))
+    if settled:
+        say(f"{address} was started with settings of its own; these do not count: {', '.join(settled)}")
+    begun_with = _begun_with({**settings.SESSION, **wanted.settings})
+    return Access({"SPARK_REMOTE": wanted.remote, **begun_with}, lambda: None)
+
+
+def _begun_with(session: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment in which every session begins with these settings."""
+    told = {name: value for name, value in session.items() if name.startswith(_OF_SESSIONS)}
+    return {"PYSPARK_REMOTE_INIT_CONF_LEN": "1", "PYSPARK_REMOTE_INIT_CONF_0": json.dumps(told)}
 
 
 def _sweep(folder: Path) -> None:

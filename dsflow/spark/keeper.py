@@ -136,22 +136,23 @@ class Keeper:
             CONNECTION: str(self._connection),
             **ENVIRONMENT,
             "CLASSPATH": javas.class_path(home),
-            "PYSPARK_PYTHON": sys.executable,
+            **settings.driver_environment(self._master, self._scratch, self._request["settings"], sys.executable),
             "SPARK_CONNECT_AUTHENTICATE_TOKEN": token,
             "SPARK_HOME": str(home),
-            "SPARK_LOCAL_DIRS": str(self._scratch),
-            "SPARK_LOCAL_IP": "127.0.0.1",
         }
+
+    @property
+    def _master(self) -> str:
+        return str(self._request["settings"].get("spark.master", "local[*]"))
 
     def _arguments(self, java: javas.Java, more: Sequence[str], log: Path) -> list[str]:
         """Give the command line; it is passed in a file, as settings may hold what others must not see."""
         given = dict(self._request["settings"])
         own = given.pop("spark.driver.extraJavaOptions", "").split()
-        master = given.get("spark.master", "local[*]")
-        cores = settings.cores_of(master)
+        cores = settings.cores_of(self._master)
         every = {
             "spark.app.name": "dsflow",
-            **settings.base_settings(master, self._scratch, cores),
+            **settings.base_settings(self._master, self._scratch, cores),
             "spark.connect.grpc.binding.address": "127.0.0.1",
             "spark.connect.grpc.binding.port": "0",
             # A client that was killed does not come back for its query, which need not be computed to its end. Spark

@@ -9,11 +9,14 @@ import atexit
 import contextlib
 import logging
 import os
+import re
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsflow import shared
 from dsflow.errors import EnvironmentMissing
 
 if TYPE_CHECKING:
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
 
 # A server on this machine answers at once or never.
 _RETRIES: dict[str, Any] = {"max_retries": 3, "initial_backoff": 50, "max_backoff": 500, "jitter": 50}
+# Elsewhere a connection may be lost for a moment.
+_PATIENCE: dict[str, Any] = {"max_retries": 8, "initial_backoff": 50, "max_backoff": 4000, "jitter": 100}
+_HERE = re.compile(r"sc://(localhost|127\.0\.0\.1)[:/;]")
+_BEGUN_WITH = "PYSPARK_REMOTE_INIT_CONF_LEN"
 _CHANNEL = [("grpc.enable_http_proxy", 0)]
 
 
@@ -103,20 +110,27 @@ def _remote() -> SparkSession:
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
     builder = SparkSession.builder.channelBuilder(client.DefaultChannelBuilder(os.environ["SPARK_REMOTE"], _CHANNEL))
     session: Any = builder.getOrCreate()
-    session.client.set_retry_policies([DefaultPolicy(**_RETRIES)])
-    # Functions written in Python run in the Python of the task.
-    session.conf.set("spark.sql.execution.pyspark.python", sys.executable)
-    modules = _own_modules()
-    if modules:
-        session.addArtifacts(*modules, pyfile=True)
+    is_here = _HERE.match(os.environ["SPARK_REMOTE"])
+    session.client.set_retry_policies([DefaultPolicy(**(_RETRIES if is_here else _PATIENCE))])
+    if _BEGUN_WITH not in os.environ:
+        # Nobody has said what it is to begin with: functions written in Python run in this Python.
+        session.conf.set("spark.sql.execution.pyspark.python", sys.executable)
+    _send_modules(session)
     return session  # type: ignore[no-any-return]
 
 
-def _own_modules() -> list[str]:
-    """Give the Python modules beside the job's main file: functions that run in Spark may import them."""
+def _send_modules(session: Any) -> None:
+    """Send the modules beside the job's main file, and those that jobs share: functions in Spark may import them."""
     if "DSFLOW_JOBS" not in os.environ or "DSFLOW_JOB" not in os.environ:
-        return []
-    return sorted(map(str, Path(os.environ["DSFLOW_JOBS"], os.environ["DSFLOW_JOB"]).glob("*.py")))
+        return
+    jobs = Path(os.environ["DSFLOW_JOBS"])
+    modules = sorted(map(str, (jobs / os.environ["DSFLOW_JOB"]).glob("*.py")))
+    with tempfile.TemporaryDirectory(prefix="dsflow-") as scratch:
+        if (theirs := shared.folder_of(jobs)).is_dir():
+            modules.append(f"{scratch}/{shared.NAME}.zip")
+            shared.pack(theirs, Path(modules[-1]))
+        if modules:
+            session.addArtifacts(*modules, pyfile=True)
 
 
 def _classic() -> SparkSession:

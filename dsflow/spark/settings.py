@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+LOOPBACK = "127.0.0.1"
 _GIB = 1 << 30
 _LARGEST_DEFAULT = 8 * _GIB
 
@@ -26,6 +28,39 @@ _TO_STDOUT = "appender.own.type = Console\nappender.own.target = SYSTEM_OUT"
 _TO_FILE = "appender.own.type = File\nappender.own.createOnDemand = true\nappender.own.fileName = {path}"
 
 
+# What holds for a session wherever it computes.
+SESSION = {
+    "spark.sql.session.timeZone": "UTC",
+    # A ds is a string for every reader.
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+    # What every other reader of Parquet understands.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.parquet.compression.codec": "zstd",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+}
+
+
+def is_local(master: str) -> bool:
+    """Say whether a master computes in the process that names it."""
+    return master == "local" or master.startswith("local[")
+
+
+def address_for(master: str) -> str | None:
+    """Give the address of this machine under which the workers of a master find it; None where nobody can tell."""
+    if is_local(master):
+        return LOOPBACK
+    if not master.startswith("spark://"):
+        return None
+    host, _, port = master.removeprefix("spark://").partition(",")[0].rpartition(":")
+    try:
+        # Nothing is sent: the system says which of its addresses it would take.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, int(port)))
+            return str(probe.getsockname()[0])
+    except (OSError, ValueError):
+        return None
+
+
 def base_settings(master: str, scratch: Path, cores: int) -> dict[str, str]:
     """Give what holds for every session, unless somebody says otherwise.
 
@@ -34,25 +69,38 @@ def base_settings(master: str, scratch: Path, cores: int) -> dict[str, str]:
         scratch: A folder for tables that nobody gave a place.
         cores: How many Spark computes with.
     """
-    # Nobody else on this machine gets a word in between its parts. Elsewhere that takes a secret to be agreed on.
-    alone = {"spark.authenticate": "true"} if master.startswith("local[") or master == "local" else {}
+    alone = {}
+    if is_local(master):
+        # Nobody else on this machine gets a word in between its parts. Elsewhere that takes a secret to be agreed on.
+        alone = {"spark.authenticate": "true", "spark.sql.shuffle.partitions": str(max(4, 2 * cores))}
+    address = address_for(master)
+    reached = {"spark.driver.bindAddress": address, "spark.driver.host": address} if address else {}
     return {
         **alone,
         "spark.master": master,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.host": "127.0.0.1",
+        **reached,
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.scheduler.mode": "FAIR",
-        "spark.sql.shuffle.partitions": str(max(4, 2 * cores)),
-        "spark.sql.session.timeZone": "UTC",
-        # A ds is a string for every reader.
-        "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
-        # What every other reader of Parquet understands.
-        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-        "spark.sql.parquet.compression.codec": "zstd",
-        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        **SESSION,
+    }
+
+
+def driver_environment(master: str, scratch: Path, given: Mapping[str, str], python: str) -> dict[str, str]:
+    """Give the environment of a process in which Spark's driver runs.
+
+    Args:
+        master: Where it computes.
+        scratch: A folder for what it spills.
+        given: The settings of Spark.
+        python: The Python of this process, which the workers take where `given` names none.
+    """
+    address = address_for(master)
+    return {
+        "PYSPARK_PYTHON": given.get("spark.pyspark.python", python),
+        "SPARK_LOCAL_DIRS": str(scratch),
+        **({"SPARK_LOCAL_IP": address} if address else {}),
     }
 
 

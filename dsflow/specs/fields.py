@@ -18,10 +18,11 @@ from dsflow.kinds.registry import KINDS
 from dsflow.quantities import memory_bytes, seconds
 from dsflow.schedule import check_cron
 from dsflow.shortforms import check_most
+from dsflow.spark.hidden import shown
 from dsflow.workspace import check_name
 
 Format = Literal["csv", "json", "parquet", "text"]
-RuntimeName = Literal["auto", "process", "docker"]
+RuntimeName = Literal["auto", "process", "docker", "submit"]
 
 # Names that every SQL text and every parameters cell may use; dsflow gives them their values.
 GIVEN_NAMES = ("ds", "ds_nodash", "prev_ds", "next_ds", "start", "end", "run_id", "job", "params", "macros")
@@ -76,6 +77,12 @@ def _single(value: Any) -> Any:
     if value is None or isinstance(value, list):
         raise ValueError("expected one value")
     return value
+
+
+def _spark_remote(url: str) -> str:
+    if not re.fullmatch(r"sc://[^\s/;:]+(:\d+)?(/?|/;\S*)", url, re.ASCII):
+        raise ValueError(f"{shown(url)[:60]!r} is not the URL of a Connect server such as sc://host:15002")
+    return url
 
 
 def _free(name: str) -> str:
@@ -134,6 +141,7 @@ def _known(names: Iterable[str]) -> AfterValidator:
 KindName = Annotated[str, _known(KINDS), WithJsonSchema({"type": "string", "enum": [*KINDS]})]
 EngineName = Annotated[str, _known(ENGINES), WithJsonSchema({"type": "string", "enum": [*ENGINES]})]
 Flag = Annotated[bool, Strict()]
+FolderName = Annotated[str, name_of_a("folder")]
 JobName = Annotated[str, name_of_a("job")]
 Text = Annotated[str, BeforeValidator(_number_as_text)]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
@@ -144,12 +152,23 @@ Duration = Annotated[str, BeforeValidator(_number_as_text), _amount(seconds)]
 Image = Annotated[str, shape(r"[a-z0-9][A-Za-z0-9._/:@-]{0,250}", "the name of an image")]
 Requirement = Annotated[str, shape(r"[A-Za-z0-9][^\x00-\x1f]{0,300}", "a requirement such as pandas==2.3.0")]
 VariableName = Annotated[str, shape(r"[A-Za-z_][A-Za-z0-9_]{0,200}", "the name of an environment variable")]
+SparkRemote = Annotated[str, AfterValidator(_spark_remote)]
+SparkMaster = Annotated[
+    str,
+    shape(
+        r"local(\[(\*|\d+)(,\s*\d+)?\])?|spark://[^\s/]+:\d+(,[^\s/]+:\d+)*|yarn|k8s://\S+",
+        "a master such as local[*], spark://host:7077, yarn or k8s://https://host:443",
+    ),
+]
 ParameterText = Annotated[str, shape(r"[A-Za-z_][A-Za-z0-9_]{0,99}", "a parameter name; use letters, digits and '_'")]
 ParameterName = Annotated[ParameterText, AfterValidator(_free)]
 ParameterValue = Annotated[Any, AfterValidator(_plain)]
 PlainValue = Annotated[ParameterValue, AfterValidator(_single)]
 ColumnNames = Annotated[
     tuple[Line, ...], BeforeValidator(alone, json_schema_input_type=str | list[str]), Field(min_length=1)
+]
+Dialects = Annotated[
+    tuple[EngineName, ...], BeforeValidator(alone, json_schema_input_type=str | list[str]), Field(min_length=1)
 ]
 MostFailures = Annotated[
     int | float | str, AfterValidator(check_most), WithJsonSchema({"type": ["integer", "number", "string"]})

@@ -140,6 +140,8 @@ def _relations(data: dict[str, Any]) -> list[str]:
             found += [_told(("inputs", name), problem) for problem in _input_problems(source)]
     if isinstance(output, dict) and sum(key in output for key in ("table", "raw")) != 1:
         found.append(_told(("output",), "name exactly one of 'table' and 'raw'"))
+    if "dialect" in data and data.get("kind") != "sql":
+        found.append(_told(("dialect",), "only a sql job has one"))
     table = output.get("table") if isinstance(output, dict) else None
     if isinstance(table, str) and table.endswith(QUARANTINE):
         found.append(_told(("output", "table"), f"names that end in {QUARANTINE} are for rows that were set aside"))

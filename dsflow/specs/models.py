@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
 from dsflow.model import Action, Grain, Severity
 from dsflow.partitions import Standing
 from dsflow.specs.fields import (
     ColumnNames,
+    Dialects,
     Duration,
     EngineName,
     Flag,
+    FolderName,
     Format,
     Image,
     JobName,
@@ -27,6 +29,8 @@ from dsflow.specs.fields import (
     Port,
     Requirement,
     RuntimeName,
+    SparkMaster,
+    SparkRemote,
     Spec,
     VariableName,
     Word,
@@ -40,6 +44,9 @@ from dsflow.specs.fields import (
 from dsflow.specs.sources import KeyColumns, KeyName, SourceName, SourceSpec
 
 USUAL_HISTORY = "sqlite:///datastore/job_runs/history.db"
+
+# Where jobs keep what they share, if nobody says.
+MODULES = ("dependencies",)
 
 
 class InputSpec(Spec):
@@ -183,6 +190,9 @@ class JobFile(Spec):
     kind: KindName = Field(description="What the main file is.")
     main: Line | None = Field(default=None, description="The file to run; found if the folder has only one that fits.")
     engine: EngineName | None = Field(default=None, description="What computes.")
+    dialect: Dialects | None = Field(
+        default=None, description="The SQL a query is written in, where that is not its engine's; one or several."
+    )
     session: Literal["connect", "classic"] = Field(
         default="connect", description="With Spark: the workspace's warm server, or Spark in the job's own process."
     )
@@ -197,6 +207,10 @@ class JobFile(Spec):
     tags: tuple[Annotated[str, name_of_a("tag")], ...] = Field(default=(), description="Words to select jobs by.")
     schedule: Annotated[ScheduleSpec, BeforeValidator(cron_alone, json_schema_input_type=ScheduleSpec | str)] | None = (
         Field(default=None, description="When the job is due; a text is its `cron`.")
+    )
+    modules: tuple[FolderName, ...] | None = Field(
+        default=None,
+        description="Folders of modules that are sent with it to a cluster; those of dsflow.yml if absent.",
     )
     run: RunSpec = RunSpec()
 
@@ -299,12 +313,24 @@ class ServiceSpec(Spec):
 class SparkSpec(Spec):
     """How Spark runs, for jobs of the engine `spark`."""
 
+    remote: SparkRemote | None = Field(
+        default=None, description="The Connect server that tasks join, instead of one of their own: sc://HOST:PORT."
+    )
+    master: SparkMaster | None = Field(
+        default=None, description="Where Spark computes: local[*], spark://HOST:PORT, yarn or k8s://URL."
+    )
     memory: Memory | None = Field(default=None, description="Its heap; a quarter of the machine's memory if absent.")
     idle: Duration = Field(default="30m", description="The warm server ends when nobody has used it for so long.")
     archive: Flag = Field(default=True, description="Keep the classes it has loaded, so that it starts faster.")
     settings: dict[Line, PlainValue] = Field(
         default={}, description="Settings of Spark, such as spark.sql.shuffle.partitions."
     )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.remote and self.master:
+            raise ValueError("give 'remote' or 'master', not both")
+        return self
 
 
 class EnvironmentSpec(Spec):
@@ -330,6 +356,9 @@ class WorkspaceSpec(Spec):
     )
     runtime: RuntimeName = Field(default="auto", description="Where jobs run if they do not say.")
     engine: EngineName = Field(default="duckdb", description="What computes if a job does not say.")
+    dialect: EngineName | None = Field(
+        default=None, description="The SQL of jobs that do not say; that of `engine`, whatever the environment."
+    )
     spark: SparkSpec = SparkSpec()
     dev: Flag = Field(default=False, description="Nothing is written into the datastore of an environment.")
     datastore: Line | None = Field(
@@ -337,6 +366,9 @@ class WorkspaceSpec(Spec):
     )
     image: Image | None = Field(default=None, description="The image of jobs that do not name one.")
     history: Line = Field(default=USUAL_HISTORY, description="URL of the database of runs.")
+    modules: tuple[FolderName, ...] = Field(
+        default=MODULES, description="Folders of modules that jobs share, which are sent with them to a cluster."
+    )
     templates: tuple[Line, ...] = Field(default=(), description="More templates: folders or git URLs.")
     ports: dict[Annotated[str, name_of_a("service")], Port] = Field(default={}, description="The port of each service.")
     base_image: Image | None = Field(default=None, description="The image that dsflow's own images are built on.")

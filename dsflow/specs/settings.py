@@ -6,13 +6,14 @@ import dataclasses
 import os
 import re
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dsflow.errors import UsageError, did_you_mean
 from dsflow.masking import MASK, is_secret
+from dsflow.spark.hidden import shown
 from dsflow.specs import sources
 from dsflow.specs.errors import checked, sentence
 from dsflow.specs.models import SparkSpec, WorkspaceSpec
@@ -28,6 +29,8 @@ _FROM_ENVIRONMENT = {
     },
 }
 _NOT_THERE = object()
+# Where Spark computes: what names one of them leaves the other.
+_PLACES = ("remote", "master")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Setting:
         """The value without passwords."""
         if self.name.startswith("spark.") and is_secret(self.name):
             return MASK
+        if self.name == "spark.remote" and self.value:
+            return shown(self.value)
         if isinstance(self.value, tuple):
             return [hide_passwords(item) for item in self.value]
         return hide_passwords(self.value) if isinstance(self.value, str) else self.value
@@ -128,10 +133,22 @@ def merged(layers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         layers: Settings by where they come from, the strongest first.
     """
     ordered = list(layers.values())
-    inner = [layer.get("spark") or {} for layer in ordered]
+    inner = _without_rivals([dict(layer.get("spark") or {}) for layer in ordered])
     settings = dict(ChainMap(*(dict(spark.get("settings") or {}) for spark in inner)))
     spark = dict(ChainMap(*map(dict, inner))) | {"settings": settings}
-    return dict(ChainMap(*map(dict, ordered))) | {"spark": spark}
+    found = dict(ChainMap(*map(dict, ordered)))
+    # The last two are the file and the defaults: what jobs were written for, wherever they are run now.
+    written_for = ChainMap(*map(dict, ordered[-2:]))["engine"]
+    return found | {"spark": spark, "dialect": found["dialect"] or written_for}
+
+
+def _without_rivals(layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Take `master` and `remote` out of all layers below the first that says where Spark computes."""
+    found = next((index for index, layer in enumerate(layers) if any(map(layer.get, _PLACES))), len(layers))
+    return [
+        layer if index <= found else {key: value for key, value in layer.items() if key not in _PLACES}
+        for index, layer in enumerate(layers)
+    ]
 
 
 def hide_passwords(url: str) -> str:

@@ -11,6 +11,7 @@
     .dsflow/apart/LOOK/RUN/                         a run that publishes nothing, with what it made
     .dsflow/trash/TIME-RUN/                         what a publish replaced, for a while
     .dsflow/spark/                                  the warm Spark server, and what Spark spills
+    .dsflow/shared/                                 where jobs import the modules from that they share
     sample/                                         a datastore of its own: samples, and what sampled runs make of them
 
 Tables and raw datasets are kept apart everywhere, because they may share a name.
@@ -49,6 +50,7 @@ class Layout:
         self.apart = self.own / "apart"
         self.gate = self.own / "locks" / "gate"
         self.spark = self.own / "spark"
+        self.shared = self.own / "shared"
 
     def dataset(self, store: Store, name: str) -> Path:
         """Give the folder of a table or a raw dataset."""

@@ -59,8 +59,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> None:
     """Let a plain test file of a job import the modules beside the job's main file."""
     folder = _job_folder(module_path)
-    if folder is not None and str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    if folder is None:
+        return
+    from dsflow import shared
+    from dsflow.store.layout import Layout
+    from dsflow.workspace import Workspace
+
+    workspace = Workspace(folder.parent.parent)
+    modules = shared.import_path(workspace.jobs, Layout(workspace.datastore).shared)
+    sys.path[:0] = [path for path in (str(folder), modules) if path and path not in sys.path]
 
 
 class JobTestFile(pytest.File):

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import gzip
 import hashlib
+import os
 import shutil
 import tempfile
 import time
@@ -26,6 +27,7 @@ from dsflow.queries import is_ordered
 from dsflow.runner import Emitter, Runner
 from dsflow.runtimes.contract import Folders, Runtime
 from dsflow.runtimes.registry import choose
+from dsflow.spark import access, server
 from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job, load_workspace
 from dsflow.specs.testfile import TestFile, load_test
 from dsflow.store.datastore import Datastore
@@ -196,13 +198,33 @@ class Trials:
             if isinstance(event, LogLine):
                 lines.append(event.text)
 
-        runtime, reason = self._runtime(self.runtime or spec.run.runtime or "process")
+        own = "process" if spec.run.runtime == "submit" else spec.run.runtime
+        runtime, reason = self._runtime(self.runtime or own or "process")
         # Two are enough for the runtime to keep a process ready; how many there will be, nobody knows.
         runtime.expect(2)
         folders = Folders(jobs=self._workspace.jobs, datastore=datastore.root)
         runner = Runner(runtime, reason, folders, Emitter([listen]))
-        outcome = runner.run(assignment_of(task, secrets, spec, self._settings))
+        task, environment = self._with_spark(task, runtime.name)
+        assignment = assignment_of(task, secrets, spec, self._settings, runtime.name)
+        outcome = runner.run(dataclasses.replace(assignment, environment=environment))
         return outcome, tuple(lines[-_LAST_LINES:])
+
+    def _with_spark(self, task: Task, runtime: str) -> tuple[Task, dict[str, str]]:
+        """Let a job that computes with Spark do so on this machine, whatever it has elsewhere.
+
+        In processes that is the server of the workspace: one for a throwaway datastore would start with every test.
+        """
+        if task.engine != "spark":
+            return task, {}
+        own = {name: value for name, value in task.spark.settings.items() if name != "spark.master"}
+        local = dataclasses.replace(task.spark, remote="", settings=own)
+        task, elsewhere = dataclasses.replace(task, spark=local), local != task.spark
+        if runtime != "process" or local.session != "connect" or access.SERVER in os.environ:
+            return task, {}
+        folder = access.warm_folder(self._workspace.datastore)
+        folder = folder.with_name("tests") if elsewhere else folder
+        server.ensure(folder, local, lambda line: None)
+        return task, {access.SERVER: str(folder)}
 
     def _runtime(self, name: str) -> tuple[Runtime, str]:
         wanted = "process" if name == "auto" else name

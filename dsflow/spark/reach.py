@@ -1,0 +1,75 @@
+"""Whether a Spark elsewhere can be reached: asked before a run waits for it, as Spark itself tries for minutes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from urllib.parse import urlsplit
+
+from dsflow.errors import EnvironmentMissing
+from dsflow.spark.settings import is_local
+
+_ANSWER_SECONDS = 10
+_USUAL_PORT = 15002
+_HADOOP = ("HADOOP_CONF_DIR", "YARN_CONF_DIR")
+
+
+def check_server(address: str) -> None:
+    """See whether a Connect server listens.
+
+    Args:
+        address: `sc://HOST:PORT`.
+
+    Raises:
+        EnvironmentMissing: it does not.
+    """
+    host, _, port = address.removeprefix("sc://").rstrip("/").partition(":")
+    problem = _problem(host, int(port or _USUAL_PORT))
+    if problem:
+        raise EnvironmentMissing(
+            f"the Spark server {address} does not answer: {problem}",
+            "`dsflow config` says where `spark.remote` was set.",
+        )
+
+
+def check_master(master: str) -> None:
+    """See whether a cluster's master listens, or what is needed to find it is there.
+
+    Args:
+        master: As in Spark's own words; of several that stand in for each other one is enough.
+
+    Raises:
+        EnvironmentMissing: it does not.
+    """
+    if is_local(master):
+        return
+    if master == "yarn":
+        if not any(map(os.environ.get, _HADOOP)):
+            raise EnvironmentMissing(
+                "Spark cannot find YARN: HADOOP_CONF_DIR is not set", "Set it to the folder of the cluster's settings."
+            )
+        return
+    problems = [_problem(host, port) for host, port in _addresses(master)]
+    if all(problems):
+        raise EnvironmentMissing(
+            f"the Spark cluster {master} does not answer: {problems[0]}",
+            "`dsflow config` says where `spark.master` was set; `--master URL` names another one.",
+        )
+
+
+def _addresses(master: str) -> list[tuple[str, int]]:
+    if master.startswith("k8s://"):
+        address = master.removeprefix("k8s://")
+        parts = urlsplit(address if "://" in address else f"https://{address}")
+        return [(parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443))]
+    pairs = (each.rpartition(":") for each in master.removeprefix("spark://").split(","))
+    return [(host, int(port)) for host, _, port in pairs]
+
+
+def _problem(host: str, port: int) -> str:
+    """Give why nobody answers, or an empty text."""
+    try:
+        socket.create_connection((host, port), _ANSWER_SECONDS).close()
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""
