@@ -63,8 +63,6 @@ def tree(engine: str) -> Tree:
 @pytest.fixture(params=["duckdb", pytest.param("spark", marks=MARKS["spark"])])
 def workspace(request: pytest.FixtureRequest, make_workspace: MakeWorkspace, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A workspace with ten orders, and a job that reads them through the object."""
-    for name in ("ENABLE_DDATAFLOW", "ENABLE_OFFLINE_MODE"):
-        monkeypatch.delenv(name, raising=False)
     if request.param == "spark":
         request.getfixturevalue("spark")
     monkeypatch.setenv("DSFLOW_RUNTIME", "process")
@@ -170,10 +168,8 @@ CONFIG = """
 
 
 @pytest.fixture
-def project(make_workspace: MakeWorkspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def project(make_workspace: MakeWorkspace) -> Workspace:
     """A workspace with a mapping."""
-    for name in ("ENABLE_DDATAFLOW", "ENABLE_OFFLINE_MODE"):
-        monkeypatch.delenv(name, raising=False)
     return make_workspace({"dsflow_sources.py": CONFIG})
 
 
