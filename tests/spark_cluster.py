@@ -23,7 +23,7 @@ from dsflow.spark import java, settings
 
 _MASTER = "org.apache.spark.deploy.master.Master"
 _WORKER = "org.apache.spark.deploy.worker.Worker"
-_CONNECT = "org.apache.spark.sql.connect.service.SparkConnectServer"
+CONNECT = "org.apache.spark.sql.connect.service.SparkConnectServer"
 _QUICK = "-XX:TieredStopAtLevel=1"
 # What an application on it needs to be small and quick.
 SETTINGS = {
@@ -96,8 +96,10 @@ class Cluster:
                 os.kill(pid, signal.SIGKILL)
         busy.wait(_PATIENCE_SECONDS)
 
-    def start(self, name: str, flags: Sequence[str], arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start one of Spark's programs, which ends with this process at the latest."""
+    def start(
+        self, name: str, flags: Sequence[str], arguments: Sequence[str], *, before: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start one of Spark's programs, by another one if need be; it ends with this process at the latest."""
         place = self.folder / f"{name}-files"
         place.mkdir()
         found, home = java.find_java(), java.spark_home()
@@ -105,7 +107,7 @@ class Cluster:
         log.write_text(settings.log_to_stdout())
         own = os.getpid()
         usual = [*java.flags(found, place, 1), "-Xmx384m", _QUICK, f"-Dlog4j2.configurationFile={log.as_uri()}"]
-        command = [str(found.program), *usual, *flags, "-cp", java.class_path(home), *arguments]
+        command = [*before, str(found.program), *usual, *flags, "-cp", java.class_path(home), *arguments]
         with open(self.folder / f"{name}.log", "wb") as output:
             process = subprocess.Popen(
                 command,
@@ -168,7 +170,7 @@ def connect_server(cluster: Cluster) -> str:
     }
     # Spark wants more memory for this than for the rest.
     flags = ["-Xmx640m", *(f"-D{name}={value}" for name, value in given.items())]
-    server = cluster.start("connect", flags, [_CONNECT])
+    server = cluster.start("connect", flags, [CONNECT])
     wait_for(lambda: answers(port) or server.poll() is not None, "the Connect server does not listen")
     assert server.poll() is None, (cluster.folder / "connect.log").read_text()
     return f"sc://127.0.0.1:{port}"
