@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import pytest
 
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, Screen, Tree, notebook
-from tests.spark_cluster import SETTINGS, Cluster, wait_for
+from tests.services import need
+from tests.spark_cluster import CONNECT, SETTINGS, Cluster, answers, free_port, wait_for
 
 pytestmark = [pytest.mark.spark, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(400)]
 
@@ -301,6 +303,16 @@ class TestWhatIsWrong:
         assert "Traceback" not in screen.out + screen.err
         assert not (workspace.datastore / "tables").exists()
 
+    def test_a_token_is_not_sent_in_the_open(
+        self, connect_server: str, make_workspace: MakeWorkspace, dsflow: Dsflow
+    ) -> None:
+        remote = f"{connect_server}/;token=a-secret-token"
+        make_workspace({"dsflow.yml": f"environments: {{server: {{spark: {{remote: '{remote}'}}}}}}\n", **DATA_LAKE})
+        screen = dsflow("run", "etl", DS, "--env", "server", "--runtime", "process")
+        assert screen.exit_code == 4
+        assert f"the Spark server {connect_server} does not answer: it does not speak TLS" in screen.out
+        assert "a-secret-token" not in screen.out + screen.err + dsflow("config", "--env", "server").out
+
     def test_what_no_cluster_can_do(self, make_workspace: MakeWorkspace, dsflow: Dsflow, cluster: Cluster) -> None:
         make_workspace({"dsflow.yml": settings(cluster), **DATA_LAKE})
         screen = dsflow("submit", "etl", DS, "--env", "cluster", "--deploy-mode", "cluster")
@@ -315,7 +327,7 @@ class TestWhatIsWrong:
     ) -> None:
         """A Connect server in a place of its own, where nothing is in the workspace's datastore."""
         port = free_port()
-        remote = f"sc://127.0.0.1:{port}/;token=a-secret-token;use_ssl=false"
+        remote = f"sc://127.0.0.1:{port}/;x-team-key=a-secret-token;user_id=me"
         workspace = make_workspace(
             {
                 "dsflow.yml": settings(cluster, remote),
@@ -338,13 +350,16 @@ class TestWhatIsWrong:
         server = cluster.start("apart", flags, [CONNECT], before=apart)
         wait_for(lambda: answers(port) or server.poll() is not None, "the server does not listen")
         monkeypatch.setenv("DSFLOW_ENV", "server")
-        for job in ("made", "plain"):
+        for job, code, problem in (
+            ("made", 4, "Spark has written the rows, and they are not in"),
+            ("plain", 1, f"or sc://127.0.0.1:{port} wrote it to a disk that is not this machine's"),
+        ):
             screen = dsflow("run", job, DS)
-            assert screen.exit_code == 4, screen.out
-            assert "Spark has written the rows, and they are not in" in screen.out
+            assert screen.exit_code == code, screen.out
+            assert problem in screen.out
             assert "storage that the cluster and this machine both have" in screen.out
             assert not (workspace.datastore / "tables" / job).exists()
         server.kill()
         texts = [path.read_text(errors="replace") for path in last_run(workspace, "plain").rglob("*") if path.is_file()]
-        assert any("token=***" in text for text in texts)
+        assert any("x-team-key=***" in text for text in texts)
         assert not [text for text in texts if "a-secret-token" in text]
