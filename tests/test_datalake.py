@@ -192,6 +192,15 @@ class TestRunByDsflow:
             assert "WARN <own local-" in log.read_text()
             assert f"loaded config from {name}_config.json" in log.read_text()
 
+    def test_a_broken_config_is_a_sentence_of_the_run(self, project: Path, dsflow: Dsflow) -> None:
+        """9, 10: before Spark is asked for anything."""
+        shutil.copytree(project / JOB / "tests/test_data/employees", project / f"datastore/raw/employees/ds={DS}")
+        config = project / JOB / "configs" / "job_config.json"
+        config.write_text('{"steps_per_floor": 21,}')
+        assert "UsageError: job_config.json is not valid JSON: " in dsflow("run", "desk-steps", DS).out
+        config.unlink()
+        assert "UsageError: the file configs/job_config.json does not exist\n" in dsflow("run", "desk-steps", DS).out
+
     def test_functions_in_spark_import_what_jobs_share(self, project: Path, dsflow: Dsflow) -> None:
         build_tree(
             project,
