@@ -174,6 +174,17 @@ def test_an_input_that_is_not_there_is_told_before_anything_runs(make_workspace:
     assert "Running" not in screen.err
 
 
+def test_a_target_that_is_not_there_is_told_before_anything_runs(
+    make_workspace: MakeWorkspace, dsflow: Dsflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_workspace(NUMBERS)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    screen = dsflow("parity", "numbers", DS, "--targets", "process:duckdb,docker:duckdb")
+    assert screen.exit_code == 4
+    assert "the target docker:duckdb is not available here" in screen.err
+    assert "Running" not in screen.err
+
+
 def test_every_target_is_a_runtime_and_an_engine() -> None:
     assert {runtime for runtime, _ in TARGETS.values()} == set(RUNTIMES)
     assert [target.name for target in targets_of("process:duckdb, submit")] == ["process:duckdb", "submit"]
