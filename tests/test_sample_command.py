@@ -367,9 +367,13 @@ sources:
     query: "SELECT * FROM visits WHERE day = '{{ ds }}'"
     filter: n % 2 = 0
     sample: {key: person, share: 0.02}
+  calls:
+    url: $SHOP
+    query: SELECT n AS call, person FROM visits WHERE n % 60000 < 20000
+    sample: {key: person, of: people}
   local: {environment: prod, table: visits, sample: {key: person, share: 0.02}}
 keys:
-  person: [people.id, visits.person, local.person]
+  person: [people.id, visits.person, calls.person, local.person]
 """
     monkeypatch.setenv("SHOP", postgres.render_as_string(hide_password=False))
     workspace = laptop(make_workspace, sources)
@@ -386,6 +390,9 @@ keys:
     [(visits, joined, even)] = same
     assert 150 < visits == joined
     assert even
+    assert dsflow("sample", "fetch", "calls", LAST).exit_code == 0
+    called = "SELECT count(*), bool_and(person IN (SELECT id FROM people)) FROM calls"
+    assert ask(samples(workspace), called) == ask(samples(workspace), "SELECT count(*), true FROM people")
     own = {key for (key,) in ask(samples(workspace), "SELECT id FROM people")}
     dsflow("sample", "drop", "visits", "-y")
     assert dsflow("sample", "fetch", "local", FIRST).exit_code == 0

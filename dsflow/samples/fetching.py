@@ -21,7 +21,7 @@ from dsflow.errors import JobFailed
 from dsflow.inputs import stamp, used
 from dsflow.model import Fingerprint, Input, InputUsed, Manifest, Output
 from dsflow.samples.sources import Source, Sources
-from dsflow.sampling.copying import Piece, copy, keep_values
+from dsflow.sampling.copying import Piece, copy, keep_values, kept_values
 from dsflow.sampling.drawing import Rule
 from dsflow.sources.download import fetch as download
 from dsflow.specs.load import WorkspaceSpec
@@ -184,7 +184,7 @@ class Samples:
         kind = partition.manifest.kind if partition and partition.manifest else "fct"
         piece = Piece(
             output=Output(store=source.store, name=source.dataset, ds=ds, kind=kind),
-            bring=functools.partial(self._bring, source, ds),
+            bring=functools.partial(self._bring, engine, source, ds),
             format=source.spec.format,
             rule=self.rule(source, ds),
             inputs=(origin, *self._above(source)),
@@ -198,13 +198,13 @@ class Samples:
         self.index.refresh(source.store, source.dataset, ds)
         return Fetched(source=source, manifest=manifest, there=there)
 
-    def _bring(self, source: Source, ds: str, folder: Path) -> Sequence[Path]:
+    def _bring(self, engine: Engine, source: Source, ds: str, folder: Path) -> Sequence[Path]:
         """Give the files of a partition on this machine; what comes from elsewhere goes into the folder."""
         if source.spec.url is not None:
             from dsflow.samples.databases import bring
 
             rule = self.rule(source, ds)
-            return bring(source, ds, rule, folder)
+            return bring(source, ds, rule, [kept_values(engine, name) for name in rule.of], folder)
         files = source.files(ds)
         if not files:
             where = source.filled_in(source.spec.path, ds, "path") if source.spec.path else f"ds={ds}"
