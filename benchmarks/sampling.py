@@ -1,10 +1,10 @@
 """What a sample costs: `python benchmarks/sampling.py [--scale 3] [-n 3] [--postgres URL] [--check]`.
 
-TPC-H, split by date (a year is a partition), is production; a sample of one customer in a hundred with all that its
-rows refer to, eight tables, is fetched by `dsflow sample fetch`, start of the interpreter included. Beside it, in turns,
-all of it is copied: by DuckDB, which reads and writes every row (what copying the result of a query costs), and by `cp`,
-which knows no rows. With `--postgres`, the URL of an empty database, customers, orders and line items are put there, and
-are fetched as a sample and whole, by the same command. The estimate is compared with what was fetched.
+TPC-H, split by date (a year is a partition), is production. A sample of one customer in a hundred with all that its
+rows refer to, eight tables, is fetched by `dsflow sample fetch`, start of the interpreter included. Beside it, in
+turns, all of it is copied: by DuckDB, which reads and writes every row (what copying the result of a query costs), and
+by `cp`, which knows no rows. With `--postgres`, the URL of an empty database, customers, orders and line items are put
+there, and are fetched as a sample and whole, by the same command. The estimate is compared with what was fetched.
 """
 
 from __future__ import annotations

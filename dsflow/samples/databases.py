@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import os
 import uuid
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from dsflow.durable import make_folder
 from dsflow.engines.registry import open_engine
 from dsflow.errors import EnvironmentMissing, JobFailed, UsageError
-from dsflow.samples.sources import Source
+from dsflow.history import Database, History
+from dsflow.samples.sources import Source, Sources
 from dsflow.sampling.drawing import Rule
 from dsflow.sampling.estimate import Size
 from dsflow.sampling.keys import chosen, quoted
@@ -92,6 +94,26 @@ def estimate(source: Source, ds: str) -> Size:
         return Size(rows=rows, bytes=rows * columns * _BYTES_PER_VALUE, how="counted by the database")
 
 
+def databases(sources: Sources) -> dict[str, Database]:
+    """Give the databases that declared sources are in, for a program that is not dsflow; nothing is opened.
+
+    Each is called like the first source that is in it. What is neither SQLite nor PostgreSQL is left out, and so is a
+    database whose variable is not set.
+    """
+    found: dict[str, Database] = {}
+    for name, source in sources.declared.items():
+        if source.spec.url is None or (source.spec.url.startswith("$") and source.spec.url[1:] not in os.environ):
+            continue
+        url = _url(source)
+        family = url.get_backend_name()
+        if family in ("sqlite", "postgresql"):
+            root = source.workspace.root
+            database = History(url.render_as_string(hide_password=False), root, root).database()
+            if database not in found.values():
+                found[name] = database
+    return found
+
+
 def query_of(source: Source, ds: str) -> str:
     """Give the query for a partition of a source, with its filter."""
     spec = source.spec
@@ -133,17 +155,14 @@ def _connected(source: Source) -> Iterator[sa.Connection]:
     """
     import sqlalchemy as sa
 
-    try:
-        url = sa.make_url(source.url())
-    except (sa.exc.ArgumentError, ValueError):
-        raise UsageError(f"{source.where}.url: not a database URL", "Write postgresql://user@host/database.") from None
+    url = _url(source)
     if url.get_backend_name() == "sqlite" and url.database:
         path = source.workspace.root / url.database
         if not path.is_file():
             raise EnvironmentMissing(f"source {source.label}: there is no database {path}")
         url = url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
     try:
-        engine = sa.create_engine(url.set(drivername=_DRIVERS.get(url.drivername, url.drivername)))
+        engine = sa.create_engine(url)
     except (ImportError, sa.exc.ArgumentError) as error:
         hint = "pip install 'dsflow[postgres]' brings the driver of PostgreSQL."
         raise EnvironmentMissing(f"source {source.label}: {error}", hint) from None
@@ -156,6 +175,16 @@ def _connected(source: Source) -> Iterator[sa.Connection]:
         raise EnvironmentMissing(f"source {source.label}: {_reason(error)}", f"Look at {source.where}.url.") from None
     finally:
         engine.dispose()
+
+
+def _url(source: Source) -> sa.URL:
+    import sqlalchemy as sa
+
+    try:
+        url = sa.make_url(source.url())
+    except (sa.exc.ArgumentError, ValueError):
+        raise UsageError(f"{source.where}.url: not a database URL", "Write postgresql://user@host/database.") from None
+    return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
 
 
 @contextlib.contextmanager
