@@ -163,8 +163,10 @@ def test_a_source_with_neither_filter_nor_sample_is_copied_whole_and_says_so(
     make_workspace: MakeWorkspace, dsflow: Dsflow
 ) -> None:
     workspace = laptop(make_workspace, "sources:\n  customers: {environment: prod}\n")
+    before = everything_outside(workspace)
     told = dsflow("sample", "fetch", "customers")
     assert "customers: No filter set" in told.err
+    assert everything_outside(workspace) == before
     there = Datastore(production(workspace)).partition("table", "customers", FIRST)
     copied = samples(workspace).partition("table", "customers", FIRST)
     assert there
