@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from dsflow.history import Database, History
 from dsflow.model import RunFinished
+from dsflow.services.adminer import databases
 from dsflow.workspace import Workspace
 from tests.conftest import build_tree
 from tests.samples import sample_outcome, sample_task
@@ -240,3 +241,22 @@ def test_the_history_tells_where_it_is(tmp_path: Path, url: str, expected: Datab
     assert found.host == expected.host
     assert (found.port, found.username, found.password) == (expected.port, expected.username, expected.password)
     assert "secret" not in repr(found)
+
+
+def test_databases_of_sources_are_offered_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = """
+        version: 1
+        sources:
+          orders: {url: $SHOP}
+          customers: {url: "postgresql://reader@shop.example/shop"}
+          notes: {url: "sqlite:///notes.db"}
+          elsewhere: {url: $NOT_SET}
+          plain: {}
+    """
+    build_tree(tmp_path, {"dsflow.yml": settings})
+    (tmp_path / "datastore").mkdir()
+    monkeypatch.setenv("SHOP", "postgresql://reader@shop.example/shop")
+    found = databases(Workspace(tmp_path))
+    assert list(found) == ["history", "orders", "notes"]
+    assert found["orders"] == Database(system="postgresql", name="shop", host="shop.example", username="reader")
+    assert found["notes"] == Database(system="sqlite", name=str(tmp_path / "notes.db"))

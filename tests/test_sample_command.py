@@ -163,8 +163,10 @@ def test_a_source_with_neither_filter_nor_sample_is_copied_whole_and_says_so(
     make_workspace: MakeWorkspace, dsflow: Dsflow
 ) -> None:
     workspace = laptop(make_workspace, "sources:\n  customers: {environment: prod}\n")
+    before = everything_outside(workspace)
     told = dsflow("sample", "fetch", "customers")
     assert "customers: No filter set" in told.err
+    assert everything_outside(workspace) == before
     there = Datastore(production(workspace)).partition("table", "customers", FIRST)
     copied = samples(workspace).partition("table", "customers", FIRST)
     assert there
@@ -378,9 +380,13 @@ sources:
     query: "SELECT * FROM visits WHERE day = '{{ ds }}'"
     filter: n % 2 = 0
     sample: {key: person, share: 0.02}
+  calls:
+    url: $SHOP
+    query: SELECT n AS call, person FROM visits WHERE n % 60000 < 20000
+    sample: {key: person, of: people}
   local: {environment: prod, table: visits, sample: {key: person, share: 0.02}}
 keys:
-  person: [people.id, visits.person, local.person]
+  person: [people.id, visits.person, calls.person, local.person]
 """
     monkeypatch.setenv("SHOP", postgres.render_as_string(hide_password=False))
     workspace = laptop(make_workspace, sources)
@@ -397,6 +403,9 @@ keys:
     [(visits, joined, even)] = same
     assert 150 < visits == joined
     assert even
+    assert dsflow("sample", "fetch", "calls", LAST).exit_code == 0
+    called = "SELECT count(*), bool_and(person IN (SELECT id FROM people)) FROM calls"
+    assert ask(samples(workspace), called) == ask(samples(workspace), "SELECT count(*), true FROM people")
     own = {key for (key,) in ask(samples(workspace), "SELECT id FROM people")}
     dsflow("sample", "drop", "visits", "-y")
     assert dsflow("sample", "fetch", "local", FIRST).exit_code == 0

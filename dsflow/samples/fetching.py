@@ -21,7 +21,7 @@ from dsflow.errors import JobFailed
 from dsflow.inputs import stamp, used
 from dsflow.model import Fingerprint, Input, InputUsed, Manifest, Output
 from dsflow.samples.sources import Source, Sources
-from dsflow.sampling.copying import Piece, copy, keep_values
+from dsflow.sampling.copying import Piece, copy, keep_values, kept_values
 from dsflow.sampling.drawing import Rule
 from dsflow.sources.download import fetch as download
 from dsflow.specs.load import WorkspaceSpec
@@ -65,6 +65,9 @@ class Samples:
         self.layout = Layout(dataclasses.replace(workspace, sampled=True).datastore.resolve())
         self.index = Index(self.layout)
         self._root = workspace.root
+        # What many partitions of a source have in common; the hashes last until one of its samples is fetched.
+        self._fingerprints: dict[Source, Fingerprint] = {}
+        self._hashes: dict[Source, str] = {}
 
     def steps(self, wanted: Mapping[Source, Sequence[str]], *, thorough: bool, force: bool = False) -> list[Step]:
         """Give what has to be fetched so that some samples are there, in an order in which that is possible.
@@ -184,7 +187,7 @@ class Samples:
         kind = partition.manifest.kind if partition and partition.manifest else "fct"
         piece = Piece(
             output=Output(store=source.store, name=source.dataset, ds=ds, kind=kind),
-            bring=functools.partial(self._bring, source, ds),
+            bring=functools.partial(self._bring, engine, source, ds),
             format=source.spec.format,
             rule=self.rule(source, ds),
             inputs=(origin, *self._above(source)),
@@ -196,15 +199,16 @@ class Samples:
             told = f"source {source.label} ds={ds}: {error.message}"
             raise JobFailed(told, error.hint or f"Look at {source.where}.") from None
         self.index.refresh(source.store, source.dataset, ds)
+        self._hashes.pop(source, None)
         return Fetched(source=source, manifest=manifest, there=there)
 
-    def _bring(self, source: Source, ds: str, folder: Path) -> Sequence[Path]:
+    def _bring(self, engine: Engine, source: Source, ds: str, folder: Path) -> Sequence[Path]:
         """Give the files of a partition on this machine; what comes from elsewhere goes into the folder."""
         if source.spec.url is not None:
             from dsflow.samples.databases import bring
 
             rule = self.rule(source, ds)
-            return bring(source, ds, rule, folder)
+            return bring(source, ds, rule, [kept_values(engine, name) for name in rule.of], folder)
         files = source.files(ds)
         if not files:
             where = source.filled_in(source.spec.path, ds, "path") if source.spec.path else f"ds={ds}"
@@ -237,21 +241,21 @@ class Samples:
     def _above(self, source: Source) -> Iterator[InputUsed]:
         """Give the samples that one depends on, each with one hash for all its partitions."""
         for other in self.sources.above(source):
-            entries = self.entries(other)
-            text = "".join(f"{ds} {entry.hash}\n" for ds, entry in entries.items())
-            digest = hashlib.sha256(text.encode()).hexdigest()[:32]
-            yield InputUsed(name=other.name, kind="table", target=other.dataset, hash=digest)
+            if other not in self._hashes:
+                entries = self.entries(other).items()
+                text = "".join(f"{ds} {entry.hash}\n" for ds, entry in entries)
+                self._hashes[other] = hashlib.sha256(text.encode()).hexdigest()[:32]
+            yield InputUsed(name=other.name, kind="table", target=other.dataset, hash=self._hashes[other])
 
     def _fingerprint(self, source: Source) -> Fingerprint:
-        sample = source.spec.sample
-        keys = (
-            [self.sources.columns(one, sample.key) for one in (source, *self.sources.above(source))]
-            if (sample and sample.key)
-            else []
-        )
-        spec = source.spec.model_dump(mode="json", exclude={"limit"}, exclude_defaults=True)
-        text = json.dumps([spec, keys], sort_keys=True)
-        return Fingerprint(code="", spec=hashlib.sha256(text.encode()).hexdigest()[:16], parameters="", place=PLACE)
+        if source not in self._fingerprints:
+            sample = source.spec.sample
+            members = (source, *self.sources.above(source)) if sample and sample.key else ()
+            keys = [self.sources.columns(one, sample.key) for one in members if sample and sample.key]
+            spec = source.spec.model_dump(mode="json", exclude={"limit"}, exclude_defaults=True)
+            digest = hashlib.sha256(json.dumps([spec, keys], sort_keys=True).encode()).hexdigest()[:16]
+            self._fingerprints[source] = Fingerprint(code="", spec=digest, parameters="", place=PLACE)
+        return self._fingerprints[source]
 
 
 def _values(source: Source) -> str:

@@ -90,7 +90,7 @@ def joins(samples: Samples, settings: WorkspaceSpec) -> list[Join]:
     found: list[Join] = []
     with contextlib.closing(open_engine("duckdb")) as engine:
         for name, files in tables.items():
-            engine.view(name, engine.read(files, "parquet", with_ds=False, options={}))
+            engine.view(name, engine.read(files, "parquet", with_ds=True, options={}))
 
         def ask(query: str) -> tuple[int, ...]:
             return tuple(engine.sql(query).fetchall()[0])
@@ -115,9 +115,9 @@ def _sides(
 
 
 def _names_rows(name: str, columns: Sequence[str], ask: _Ask) -> bool:
-    row = f"({', '.join(map(quoted, columns))})"
     # A snapshot of each day has each row once a day.
-    rows, distinct = ask(f"SELECT count(*), count(DISTINCT {row}) FROM (SELECT DISTINCT * FROM {quoted(name)})")
+    row = ", ".join(map(quoted, ("ds", *columns)))
+    rows, distinct = ask(f"SELECT count(*), count(DISTINCT ({row})) FROM {quoted(name)}")
     return rows == distinct
 
 

@@ -80,12 +80,9 @@ class Source:
         if self.datastore is None:
             grain = partitions.grain_of(first)
             return self.there(partitions.between(first, last, grain or "day"))
-        found = []
-        for ds in self._all:
-            grain = partitions.grain_of(ds)
-            days = partitions.between(first, last, grain) if grain else ()
-            found += [ds] if ds in days else []
-        return found
+        grains = {partitions.grain_of(ds) for ds in self._all} - {None}
+        days = {ds for grain in grains if grain for ds in partitions.between(first, last, grain)}
+        return [ds for ds in self._all if ds in days]
 
     def partition(self, ds: str) -> Partition | None:
         """Give a partition of a datastore; None where it is not one or has none."""

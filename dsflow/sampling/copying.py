@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dsflow.engines.contract import Engine
 from dsflow.engines.literals import literal
@@ -102,6 +103,11 @@ def keep_values(engine: Engine, name: str, columns: Sequence[str], files: Sequen
     """
     engine.view(f"{name} files", engine.read(files, "parquet", with_ds=True, options={}))
     engine.sql(f'CREATE OR REPLACE TEMP TABLE "{name}" AS {values_of(columns, f"{name} files")}')
+
+
+def kept_values(engine: Engine, name: str) -> list[tuple[Any, ...]]:
+    """Give the columns of a table that `keep_values` made."""
+    return list(zip(*engine.sql(f'SELECT * FROM "{name}"').fetchall(), strict=True)) or [()]
 
 
 class _Drawing:

@@ -13,11 +13,14 @@ from typing import Any
 
 from dsflow.errors import EnvironmentMissing
 from dsflow.history import Database, History
+from dsflow.samples.databases import databases as source_databases
+from dsflow.samples.sources import Sources
 from dsflow.services.contract import Notify, Place, Prepared, Service
 from dsflow.specs.load import load_workspace
 from dsflow.workspace import Workspace
 
 _PASSWORD = "password"
+_HISTORY = "history"
 _ADMINER = Path("/usr/share/adminer/adminer.php")
 _PACKAGES = "Debian's packages are adminer, php-cgi, php-cli, php-pgsql and php-sqlite3."
 # PHP's name for the library of a database system, and Adminer's for the system.
@@ -26,7 +29,9 @@ _SYSTEMS = {"sqlite": "sqlite", "postgresql": "pgsql"}
 
 
 def databases(workspace: Workspace) -> dict[str, Database]:
-    """Give the databases that belong to a workspace, by the name that a person chooses from; they are there then.
+    """Give the databases that belong to a workspace, by the name that a person chooses from.
+
+    They are the history, which is there then, and those in which dsflow.yml declares sources.
 
     Raises:
         UsageError: a URL in dsflow.yml is none.
@@ -34,7 +39,7 @@ def databases(workspace: Workspace) -> dict[str, Database]:
     """
     history = History.open(workspace, load_workspace(workspace))
     history.runs(limit=1)
-    return {"history": history.database()}
+    return {_HISTORY: history.database(), **source_databases(Sources(workspace, load_workspace(workspace)))}
 
 
 def prepare(service: Service, place: Place, notify: Notify) -> Prepared:
@@ -47,7 +52,14 @@ def prepare(service: Service, place: Place, notify: Notify) -> Prepared:
     found = databases(service.workspace)
     if place.form == "process":
         _check_programs(found)
-    listed = {name: _entry(service, place, database) for name, database in found.items()}
+    listed, left_out = {}, []
+    for name, database in found.items():
+        try:
+            listed[name] = _entry(service, place, database)
+        except EnvironmentMissing as error:
+            if name == _HISTORY:
+                raise
+            left_out.append(f"source {name} is left out: {error.message}")
     new = service.kept(_PASSWORD) is None
     password = (service.kept(_PASSWORD) or "").strip() or secrets.token_urlsafe(12)
     service.keep(_PASSWORD, password + "\n")
@@ -55,7 +67,7 @@ def prepare(service: Service, place: Place, notify: Notify) -> Prepared:
     (service.state / "tmp").mkdir(exist_ok=True, mode=0o700)
     where = service.workspace.shown(service.state / _PASSWORD)
     note = f"log in with the password {password}, which is kept in {where}" if new else f"its password is in {where}"
-    return Prepared(notes=(note,))
+    return Prepared(notes=(note, *left_out))
 
 
 def _entry(service: Service, place: Place, database: Database) -> dict[str, str]:
