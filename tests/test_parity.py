@@ -108,7 +108,7 @@ def test_a_target_on_which_the_job_fails_says_why(make_workspace: MakeWorkspace,
     screen = dsflow("parity", "t", DS, "--targets", "spark,process:duckdb")
     assert screen.exit_code == 1
     assert "fetchall" in screen.out
-    assert "failed" in screen.out
+    assert [line.split()[-1] for line in screen.out.splitlines()[2:4]] == ["failed", "compared"]
     assert "Traceback" not in screen.err
 
 
