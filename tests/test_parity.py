@@ -101,13 +101,13 @@ def test_a_target_on_which_the_job_fails_says_why(make_workspace: MakeWorkspace,
         {
             **NUMBERS,
             "jobs/t/job_specs.yaml": SPEC.format("notebook", "", ""),
-            "jobs/t/n.ipynb": notebook("from dsflow import job\njob.write(job.read('numbers').fetchall())"),
+            "jobs/t/n.ipynb": notebook("from dsflow import job\njob.write(job.read('numbers').project('n, s'))"),
         }
     )
     assert dsflow("run", "numbers", DS).exit_code == 0
     screen = dsflow("parity", "t", DS, "--targets", "spark,process:duckdb")
     assert screen.exit_code == 1
-    assert "fetchall" in screen.out
+    assert "project" in screen.out
     assert [line.split()[-1] for line in screen.out.splitlines()[2:4]] == ["failed", "compared"]
     assert "Traceback" not in screen.err
 
