@@ -150,7 +150,7 @@ class TestSubmit:
 
 
 DAILY: Tree = {
-    "jobs/daily/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: daily}\n",
+    "jobs/daily/job_specs.yaml": "version: 1\nkind: sql\ndialect: [duckdb, spark]\noutput: {table: daily}\n",
     "jobs/daily/query.sql": """
         SELECT city, count(*) AS n, sum(amount) AS total, CAST(min(seen) AS STRING) AS earliest
         FROM raw.events WHERE amount > 0 GROUP BY city

@@ -101,15 +101,40 @@ def test_a_target_on_which_the_job_fails_says_why(make_workspace: MakeWorkspace,
         {
             **NUMBERS,
             "jobs/t/job_specs.yaml": SPEC.format("notebook", "", ""),
-            "jobs/t/n.ipynb": notebook("from dsflow import job\njob.write(job.read('numbers').fetchall())"),
+            "jobs/t/n.ipynb": notebook("from dsflow import job\njob.write(job.read('numbers').project('n, s'))"),
         }
     )
     assert dsflow("run", "numbers", DS).exit_code == 0
     screen = dsflow("parity", "t", DS, "--targets", "spark,process:duckdb")
     assert screen.exit_code == 1
-    assert "fetchall" in screen.out
-    assert "failed" in screen.out
+    assert "project" in screen.out
+    assert [line.split()[-1] for line in screen.out.splitlines()[2:4]] == ["failed", "compared"]
     assert "Traceback" not in screen.err
+
+
+@pytest.mark.spark
+@pytest.mark.xdist_group("spark")
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("spark")
+def test_what_is_submitted_makes_what_the_warm_server_makes(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
+    workspace = make_workspace(
+        {
+            **NUMBERS,
+            "jobs/t/job_specs.yaml": SPEC.format("script", "engine: spark\n", ""),
+            "jobs/t/main.py": """
+                import sys
+                from pyspark.sql import SparkSession
+                spark = SparkSession.builder.getOrCreate()
+                rows = spark.read.parquet(sys.argv[1]).where("n > 3")
+                rows.write.mode("append").parquet(sys.argv[2])
+                """,
+        }
+    )
+    assert dsflow("run", "numbers", DS).exit_code == 0
+    screen = dsflow("--json", "parity", "t", DS, "--targets", "spark,submit")
+    assert screen.exit_code == 0, screen.out + screen.err
+    assert [(target["rows"], target["same"]) for target in screen.document["targets"]] == [(16, True), (16, True)]
+    assert not (workspace.datastore / "tables" / "t").exists()
 
 
 @pytest.mark.docker

@@ -118,8 +118,9 @@ def row_of_verdict(verdict: Verdict, *, is_first: bool) -> list[str]:
     result = "failed" if verdict.problem else "different" if not verdict.same else "same"
     rows = "" if verdict.rows is None else f"{verdict.rows:,}"
     columns = str(len(verdict.columns)) if verdict.columns else ""
-    told = "compared with" if is_first and verdict.same else result
-    return [verdict.target, rows, columns, show_seconds(verdict.seconds), told]
+    if result == "same" and not verdict.compared:
+        result = "compared with" if is_first else "not compared"
+    return [verdict.target, rows, columns, show_seconds(verdict.seconds), result]
 
 
 def lines_of_verdict(verdict: Verdict, first: str) -> list[str]:

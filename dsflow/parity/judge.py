@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from dsflow.comparison import Difference, compare
 from dsflow.errors import JobFailed, UsageError
@@ -36,6 +36,7 @@ class Verdict:
         schema: How its columns differ, in lines.
         difference: How its rows differ; None for the first target and where there is a problem.
         files: The files of a raw dataset that differ.
+        compared: Whether it was compared; not the first target, nor the others where that failed.
     """
 
     target: str
@@ -46,7 +47,8 @@ class Verdict:
     details: tuple[str, ...] = ()
     schema: tuple[str, ...] = ()
     difference: Difference | None = None
-    files: tuple[str, ...] = field(default=())
+    files: tuple[str, ...] = ()
+    compared: bool = False
 
     @property
     def same(self) -> bool:
@@ -127,6 +129,7 @@ def _compared(
         schema=_schema(_in_common_words(first), _in_common_words(made)),
         difference=difference,
         files=files,
+        compared=True,
     )
 
 
