@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -66,12 +65,6 @@ class Cluster:
     def running(self, name: str) -> list[dict[str, Any]]:
         """Give the applications of that name that run now."""
         return [each for each in self.state()["activeapps"] if each["name"] == name]
-
-    def end_application(self, name: str) -> None:
-        """End an application as somebody would on the master's page."""
-        [found] = self.running(name)
-        form = urllib.parse.urlencode({"id": found["id"], "terminate": "true"}).encode()
-        urllib.request.urlopen(f"http://127.0.0.1:{self.page}/app/kill/", form, timeout=10).close()
 
     def executors(self) -> list[Path]:
         """Give the folders of all executors there ever were."""

@@ -332,21 +332,14 @@ class TestWhatIsWrong:
         assert "Traceback" not in screen.out + screen.err
         assert not (workspace.datastore / "tables").exists()
 
-    def test_an_application_that_somebody_ends_on_the_cluster(
+    def test_a_cluster_that_cannot_start_its_executors(
         self, cluster: Cluster, make_workspace: MakeWorkspace, dsflow: Dsflow
     ) -> None:
-        workspace = make_workspace(slow(cluster, 600))
-
-        def end() -> None:
-            wait_for(lambda: begun(workspace), "the job did not begin")
-            cluster.end_application("slow")
-
-        thread = threading.Thread(target=end)
-        thread.start()
-        screen = dsflow("submit", "slow", DS, "--env", "cluster", *SUBMIT)
-        thread.join()
-        assert screen.exit_code == 4, screen.out
-        assert f"{cluster.master} has given the application up: Master removed our application: KILLED" in screen.out
+        make_workspace({"dsflow.yml": settings(cluster), **DATA_LAKE})
+        broken = "spark.executorEnv.JAVA_HOME=/nowhere"
+        screen = dsflow("submit", "etl", DS, "--env", "cluster", *SUBMIT, "--conf", broken)
+        assert screen.exit_code == 4
+        assert f"{cluster.master} has given the application up: Master removed our application: FAILED" in screen.out
 
     def test_a_token_is_not_sent_in_the_open(
         self, connect_server: str, make_workspace: MakeWorkspace, dsflow: Dsflow
