@@ -14,6 +14,7 @@ import nbformat
 import pytest
 
 from dsflow import cli
+from dsflow.sampling.switches import ENABLE, ENABLE_OFFLINE
 from dsflow.workspace import Workspace
 
 pytest_plugins = [
@@ -96,6 +97,8 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the developer's settings out of the tests, and tests out of the developer's home."""
     for name in [name for name in os.environ if name.startswith("DSFLOW_") and name not in _KEPT]:
         monkeypatch.delenv(name)
+    for name in (ENABLE, ENABLE_OFFLINE):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
 
 

@@ -78,8 +78,6 @@ def spark_session(spark_server: server.Server) -> Iterator[Any]:
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home, and a folder that is no workspace."""
-    for name in ("HOME", "ENABLE_DDATAFLOW", "ENABLE_OFFLINE_MODE"):
-        monkeypatch.delenv(name, raising=False)
     (tmp_path / "home").mkdir()
     (tmp_path / "code").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from dsflow.containers.engine import Image
 from dsflow.errors import UsageError
 from dsflow.sampling import DDataflow
 from dsflow.workspace import Workspace
@@ -46,6 +45,9 @@ MAIN = """
 SPEC = "version: 1\nkind: {kind}\nengine: {engine}\n"
 
 
+READS = "inputs: {orders: {table: orders}}\n"
+
+
 def tree(engine: str) -> Tree:
     spark = "".join(f"    {name}: {json.dumps(value)}\n" for name, value in SETTINGS.items())
     return {
@@ -53,7 +55,7 @@ def tree(engine: str) -> Tree:
         "jobs/orders/job_specs.yaml": "version: 1\nkind: sql\nengine: duckdb\noutput: {table: orders}\n",
         "jobs/orders/query.sql": "SELECT range AS x FROM range(10)",
         "dsflow_sources.py": SOURCES,
-        "jobs/report/job_specs.yaml": SPEC.format(kind="notebook", engine=engine),
+        "jobs/report/job_specs.yaml": SPEC.format(kind="notebook", engine=engine) + READS,
         "jobs/report/main.ipynb": notebook(MAIN),
     }
 
@@ -61,8 +63,6 @@ def tree(engine: str) -> Tree:
 @pytest.fixture(params=["duckdb", pytest.param("spark", marks=MARKS["spark"])])
 def workspace(request: pytest.FixtureRequest, make_workspace: MakeWorkspace, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A workspace with ten orders, and a job that reads them through the object."""
-    for name in ("ENABLE_DDATAFLOW", "ENABLE_OFFLINE_MODE"):
-        monkeypatch.delenv(name, raising=False)
     if request.param == "spark":
         request.getfixturevalue("spark")
     monkeypatch.setenv("DSFLOW_RUNTIME", "process")
@@ -89,7 +89,8 @@ def test_a_job_reads_production_until_it_is_told_otherwise(
     monkeypatch.setenv("ENABLE_DDATAFLOW", "true")
     screen = dsflow("run", "report", DS)
     assert screen.exit_code == 0, screen
-    assert "rows 3" in screen.out + screen.err
+    assert "ENABLE_DDATAFLOW is set: samples are read, as with --sample" in screen.err
+    assert "rows 3" in screen.out
     assert not (workspace.root / "production").exists()
     samples = workspace.datastore / "sample" / "ddataflow"
     assert parquet(samples) == ["snapshot/proj/report"]
@@ -97,15 +98,14 @@ def test_a_job_reads_production_until_it_is_told_otherwise(
     monkeypatch.setenv("ENABLE_OFFLINE_MODE", "true")
     screen = dsflow("run", "report", DS)
     assert screen.exit_code == 1
-    assert f"there is no local copy of orders at {samples}/local/proj/orders" in screen.out + screen.err
-    assert "dsflow ddataflow current_project sample_and_download" in screen.out + screen.err
+    assert f"there is no local copy of orders at {samples}/local/proj/orders" in screen.out
+    assert "dsflow ddataflow current_project sample_and_download" in screen.out
 
 
 DECLARED = """version: 1
 runtime: process
 sources: {orders: {sample: {rows: 5}}}
 """
-READS = "inputs: {orders: {table: orders}}\n"
 DISABLES = "from dsflow.sampling import DDataflow\nDDataflow.current_project().disable()"
 
 
@@ -117,7 +117,6 @@ def test_a_sampled_run_writes_nothing_but_samples(
         request.getfixturevalue("python_image")
     more: Tree = {
         "dsflow.yml": DECLARED,
-        "jobs/report/job_specs.yaml": SPEC.format(kind="notebook", engine="duckdb") + READS,
         "jobs/stubborn/job_specs.yaml": SPEC.format(kind="notebook", engine="duckdb") + READS,
         "jobs/stubborn/main.ipynb": notebook(DISABLES),
     }
@@ -145,21 +144,6 @@ def everything(root: Path) -> dict[str, int]:
     return {name: path.stat().st_mtime_ns for path, name in names.items() if not name.startswith(own)}
 
 
-@pytest.mark.docker
-def test_in_a_container_it_is_the_same(
-    make_workspace: MakeWorkspace, dsflow: Dsflow, python_image: Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workspace = make_workspace(tree("duckdb"))
-    assert dsflow("run", "orders", DS, "--runtime", "process").exit_code == 0
-    monkeypatch.setenv("ENABLE_DDATAFLOW", "true")
-    screen = dsflow("run", "report", DS, "--runtime", "docker")
-    assert screen.exit_code == 0, screen
-    assert "rows 3" in screen.out + screen.err
-    assert parquet(workspace.datastore / "sample" / "ddataflow") == ["snapshot/proj/report"]
-    monkeypatch.setenv("ENABLE_OFFLINE_MODE", "true")
-    assert "no local copy of orders at /data/sample" in dsflow("run", "report", DS, "--runtime", "docker").out
-
-
 def test_in_a_workspace_the_file_is_dsflow_sources(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
     workspace = make_workspace({})
     screen = dsflow("ddataflow", "setup_project")
@@ -184,10 +168,8 @@ CONFIG = """
 
 
 @pytest.fixture
-def project(make_workspace: MakeWorkspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def project(make_workspace: MakeWorkspace) -> Workspace:
     """A workspace with a mapping."""
-    for name in ("ENABLE_DDATAFLOW", "ENABLE_OFFLINE_MODE"):
-        monkeypatch.delenv(name, raising=False)
     return make_workspace({"dsflow_sources.py": CONFIG})
 
 
@@ -254,5 +236,19 @@ def test_a_sampled_run_cannot_be_switched_to_production(tmp_path: Path, monkeypa
     monkeypatch.setenv("DSFLOW_SAMPLES", "offline")
     project = DDataflow("proj")
     assert project.path("/x") == f"{tmp_path}/sample/ddataflow/local/proj/x"
-    with pytest.raises(UsageError, match="this run has --sample --offline"):
+    with pytest.raises(UsageError, match="this run has --offline, which its code cannot switch off"):
         project.disable_offline()
+
+
+def test_a_run_that_publishes_never_gets_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSFLOW_RUN_FOLDER", str(tmp_path))
+    project = DDataflow("proj")
+    for switch in (project.enable, project.enable_offline):
+        with pytest.raises(UsageError, match="this run publishes, so its code cannot ask for samples"):
+            switch()
+    assert project.is_enabled() is False
+    with pytest.raises(UsageError, match="this run publishes"):
+        DDataflow("proj", enable_ddataflow=True)
+    monkeypatch.setenv("ENABLE_DDATAFLOW", "true")
+    with pytest.raises(UsageError, match="this run publishes"):
+        DDataflow("proj")

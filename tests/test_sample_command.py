@@ -312,6 +312,17 @@ def test_raw_data_is_sampled_in_its_own_format(make_workspace: MakeWorkspace, ds
     assert notes.files[0].read_text() == "hm"
 
 
+def test_raw_data_in_sub_folders_is_copied_as_it_is(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
+    folder = "datastore/raw/log/ds=2026-11-01"
+    workspace = make_workspace({f"{folder}/{name}/a.csv": f"x\n{name}\n" for name in ("one", "two")})
+    assert dsflow("sample", "fetch", "raw/log", "2026-11-01").exit_code == 0
+    made = workspace.datastore / "sample" / "raw" / "log" / "ds=2026-11-01"
+    assert {name: (made / name / "a.csv").read_text() for name in ("one", "two")} == {
+        "one": "x\none\n",
+        "two": "x\ntwo\n",
+    }
+
+
 def test_an_estimate_says_what_told_it_and_reads_hardly_anything(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
     laptop(make_workspace)
     told = {one["source"]: one for one in dsflow("sample", "estimate", "--json").document["sources"]}

@@ -12,6 +12,7 @@ import click
 from dsflow.commands.context import Context
 from dsflow.errors import UsageError
 from dsflow.quantities import show_bytes, show_count
+from dsflow.sampling.switches import ENABLE, ENABLE_OFFLINE, truth
 
 if TYPE_CHECKING:
     from dsflow.pipeline import Pipeline
@@ -35,12 +36,17 @@ def sample_option(function: _Function) -> _Function:
 
 
 def offline_option(function: _Function) -> _Function:
-    """Give a command that runs jobs `--offline`, which their code is told too."""
+    """Give a command that runs jobs `--offline`; ENABLE_DDATAFLOW and ENABLE_OFFLINE_MODE ask for samples too."""
 
     def switch(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
         context: Context = ctx.obj
-        context.offline = value
-        return value
+        # Who has set one of them must not get tables that are made of samples, nor production.
+        for name in (ENABLE, ENABLE_OFFLINE):
+            if truth(name):
+                context.sampled = True
+                context.console.note(f"{name} is set: samples are read, as with --sample")
+        context.offline = value or bool(truth(ENABLE_OFFLINE))
+        return context.offline
 
     text = "With --sample: read only samples that are here already, and fetch none."
     return click.option("--offline", is_flag=True, is_eager=True, callback=switch, help=text)(function)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
@@ -123,8 +124,12 @@ class _Drawing:
         piece = self._piece
         is_table = piece.output.store == "table"
         if piece.rule.is_whole and (not is_table or self._format == "parquet"):
+            # Files in sub-folders may have the same names.
+            base = os.path.commonpath([file.parent for file in self._files])
             for number, file in enumerate(self._files):
-                shutil.copyfile(file, folder / (f"{run_id}-part-{number}.parquet" if is_table else file.name))
+                name = f"{run_id}-part-{number}.parquet" if is_table else str(file.relative_to(base))
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, folder / name)
         elif is_table:
             self._open()
             drawn = self._engine.sql(select(piece.rule, _SOURCE))

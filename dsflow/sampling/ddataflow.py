@@ -76,7 +76,9 @@ class DDataflow:
         self._views: dict[str, str] = {}
         self._mode = switches.Mode.of_environment(enable_ddataflow)
         # A run with `--sample` writes nowhere but into its datastore.
-        self._places = places_of(project_folder_name, None if self._mode.run else snapshot_path, samples_around())
+        self._places = places_of(
+            project_folder_name, snapshot_path if self._mode.run in ("", "production") else None, samples_around()
+        )
         self._default_database = default_database
         if default_database is not None:
             self.set_up_database(default_database)

@@ -10,8 +10,9 @@ from dsflow.errors import UsageError
 
 ENABLE = "ENABLE_DDATAFLOW"
 ENABLE_OFFLINE = "ENABLE_OFFLINE_MODE"
-# Set in a run with `--sample`, whose code cannot switch it off: `online`, or `offline` with `--offline`.
+# In a run with `--sample`: `online`, or `offline` with `--offline`.
 SAMPLES = "DSFLOW_SAMPLES"
+RUN = "DSFLOW_RUN_FOLDER"
 _YES = ("1", "true", "yes", "on")
 _NO = ("0", "false", "no", "off", "")
 
@@ -20,10 +21,12 @@ _NO = ("0", "false", "no", "off", "")
 class Mode:
     """Two switches; offline mode gives samples too, whatever the other one says.
 
+    In a run of a job they follow from how that was started, or what it publishes would be made of samples.
+
     Attributes:
         enabled: One of them.
         offline: The other one.
-        run: What the run says: `online`, `offline`, or nothing.
+        run: `production`, `online` or `offline` in a run; nothing elsewhere.
     """
 
     enabled: bool
@@ -38,12 +41,14 @@ class Mode:
             enabled: What counts where the environment says nothing.
 
         Raises:
-            UsageError: a variable is neither true nor false.
+            UsageError: a variable is neither true nor false, or the run is one of production and must stay so.
         """
-        said, run = truth(ENABLE), os.environ.get(SAMPLES, "")
+        said, run = truth(ENABLE), os.environ.get(SAMPLES, "") or ("production" if RUN in os.environ else "")
+        sampled = run in ("online", "offline")
         offline = run == "offline" or bool(truth(ENABLE_OFFLINE))
         # Where offline mode ends, production must not begin.
-        return cls(enabled=bool(run) or offline or (enabled if said is None else said), offline=offline, run=run)
+        made = cls(enabled=sampled or offline or (enabled if said is None else said), offline=offline, run=run)
+        return made.changed()
 
     @property
     def sampling(self) -> bool:
@@ -54,16 +59,19 @@ class Mode:
         """Give the mode with switches set; None leaves one as it is.
 
         Raises:
-            UsageError: the run is one of samples, or of local copies only, and must stay so.
+            UsageError: the run is one of production, of samples, or of local copies, and must stay so.
         """
         made = dataclasses.replace(
             self,
             enabled=self.enabled if enabled is None else enabled,
             offline=self.offline if offline is None else offline,
         )
-        if (self.run and not made.sampling) or (self.run == "offline" and not made.offline):
-            option = "--sample --offline" if self.run == "offline" else "--sample"
-            raise UsageError(f"this run has {option}, which its code cannot switch off", f"Run it without {option}.")
+        if self.run == "production" and made.sampling:
+            raise UsageError("this run publishes, so its code cannot ask for samples", "Run it with --sample.")
+        if self.run == "online" and not made.sampling:
+            raise UsageError("this run has --sample, which its code cannot switch off", "Run it without --sample.")
+        if self.run == "offline" and not made.offline:
+            raise UsageError("this run has --offline, which its code cannot switch off", "Run it without --offline.")
         return made
 
     def describe(self, folder: str) -> str:
