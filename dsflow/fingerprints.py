@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class Identity:
     spec: str
 
 
-def identity_of(folder: Path, job: JobSpec, main: str, engine: str) -> Identity:
+def identity_of(folder: Path, job: JobSpec, main: str, engine: str, modules: Sequence[str]) -> Identity:
     """Give what identifies a job.
 
     Args:
@@ -37,14 +37,14 @@ def identity_of(folder: Path, job: JobSpec, main: str, engine: str) -> Identity:
         job: Its spec.
         main: Its main file, relative to the folder.
         engine: What computes, the workspace's choice included.
+        modules: The folders of modules that it may share with others.
 
     Raises:
         UsageError: a file cannot be read.
     """
     code = code_hash(folder, main if job.kind == "notebook" else None, engine)
-    modules = shared.folder_of(folder.parent)
-    if modules.is_dir() and shared.is_used(folder):
-        code = _hash({"own": code, "shared": code_hash(modules, None, engine)})
+    if theirs := shared.used(folder, modules):
+        code = _hash({"own": code, **{path.name: code_hash(path, None, engine) for path in theirs}})
     spec = job.model_dump(mode="json", include=set(_MATTERS), exclude={"output": {"keys"}}, exclude_defaults=True)
     checks = [_check(check, check.action or job.expectation_action) for check in job.expectations]
     more = {"main": main, "engine": engine, "expectations": checks, "environment": sorted(job.run.environment)}

@@ -226,7 +226,10 @@ def load_tables() -> list[str]:
     loaded = []
     for name in tables():
         try:
-            context.engine.offer(name, functools.partial(_rows, context, _whole_table(context, name)))
+            if context.datastore.is_empty("table", name):
+                raise _no_partition(name)
+            # An engine that looks into files at length does not do that before a query names the table.
+            context.engine.offer(name, functools.partial(_whole, context, name))
         except DsflowError as error:
             print(f"ERROR - {name} could not be imported: {error.message}")
         else:
@@ -254,15 +257,20 @@ def _whole_table(context: Surroundings, name: str) -> Input:
     """Give a table as a source: of facts all partitions, of a dimension the newest that the run may see."""
     every = tuple(context.datastore.partitions("table", name))
     if not every:
-        raise JobFailed(f"table {name} has no partition yet")
+        raise _no_partition(name)
     as_of = _newest_of_dimension(context, name)
     wanted = every if as_of is None else ()
     return Input(name=name, kind="table", target=name, format="parquet", partitions=wanted, as_of=as_of)
 
 
-def _rows(context: Surroundings, asked: Input) -> Any:
+def _whole(context: Surroundings, name: str) -> Any:
+    asked = _whole_table(context, name)
     partitions = partitions_of(asked, context.datastore)
     return rows_of(asked, partitions, context.engine, context.data, context.run_folder)
+
+
+def _no_partition(name: str) -> JobFailed:
+    return JobFailed(f"table {name} has no partition yet")
 
 
 def _table_asked(context: Surroundings, name: str, as_of: str | None, window: int | None) -> Input:

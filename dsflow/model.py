@@ -158,10 +158,11 @@ class Task:
     """A job for one partition with everything resolved: all that the job side needs to know.
 
     `kind` is a key of `dsflow.kinds.registry.KINDS`; `code` is the rendered SQL of a sql job. `task_specs` is what the
-    job finds in `TASK_SPECS`, with data paths as `/data/...`; the shim turns them into real paths. Parameters named in
-    `secret_parameters` hold no value here. A task with `apart`, a folder below the datastore, reads like any other and
-    publishes nothing: what it makes is kept in its run folder, which is in that folder. With `samples` its datastore is
-    that of samples, and `offline` says that nothing else may be read.
+    job finds in `TASK_SPECS`, with data paths as `/data/...`; the shim turns them into real paths. `modules` are
+    folders beside that of the jobs. Parameters named in `secret_parameters` hold no value here. A task with `apart`, a
+    folder below the datastore, reads like any other and publishes nothing: what it makes is kept in its run folder,
+    which is in that folder. With `samples` its datastore is that of samples, and `offline` says that nothing else may
+    be read.
     """
 
     run_id: str
@@ -185,6 +186,7 @@ class Task:
     inputs: tuple[Input, ...] = ()
     output: Output | None = None
     expectations: tuple[Expectation, ...] = ()
+    modules: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     port: int | None = None
     facts: Facts = field(default_factory=Facts)

@@ -82,7 +82,7 @@ def examine(task: Task, staging: Staging, datastore: Datastore, engine: Engine) 
     """
     assert task.output is not None
     folder = staging.folder
-    files = _table_files(folder, task.run_id, task.output.name)
+    files = _table_files(folder, task.run_id, task.output.name, elsewhere=_elsewhere(task))
     inspection = engine.inspect(files)
     sources, inputs = _sources(task.expectations, datastore)
     previous = _previous(datastore, task.output)
@@ -245,7 +245,14 @@ def review(
     return quality.judge(engine, subject, expectations)
 
 
-def _table_files(folder: Path, run_id: str, table: str) -> list[Path]:
+def _elsewhere(task: Task) -> str:
+    """Give where Spark computes for a task, or an empty text where that is this machine."""
+    master = task.spark.settings.get("spark.master", "local")
+    there = task.spark.remote or ("" if master.startswith("local") else master)
+    return there if task.engine == "spark" else ""
+
+
+def _table_files(folder: Path, run_id: str, table: str, *, elsewhere: str) -> list[Path]:
     """Give the staged Parquet files under their final names `RUN-part-N.parquet`; markers of engines are removed."""
     staged = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     said_done = any(path.name == "_SUCCESS" for path in staged)
@@ -262,6 +269,11 @@ def _table_files(folder: Path, run_id: str, table: str) -> list[Path]:
             data.append(path)
     if not data and said_done:
         raise NotShared(folder)
+    if not data and elsewhere:
+        raise JobFailed(
+            f"the job wrote nothing for table {table}, or {elsewhere} wrote it to a disk that is not this machine's",
+            "The datastore has to be on storage that the cluster and this machine both have, under the same path.",
+        )
     if not data:
         raise JobFailed(
             f"the job wrote nothing for table {table}",

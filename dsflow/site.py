@@ -20,8 +20,8 @@ from dsflow.model import EXPECTED, MADE, Expectation, InputUsed, Task
 from dsflow.store.datastore import Datastore, Partition
 from dsflow.store.layout import Layout
 
-# What a job that runs `dsflow run` itself must not lend the inner run.
-_OWN = ("DSFLOW_SINK", "DSFLOW_PORT", "DSFLOW_SAMPLES")
+# A job that runs `dsflow run` itself must not lend the inner run what is its own.
+_OF_ONE_RUN = ("DSFLOW_SINK", "DSFLOW_PORT", "DSFLOW_SAMPLES", shared.PLACE)
 
 
 class Log(Protocol):
@@ -151,7 +151,7 @@ class Site:
 
     def _environment(self, staging: Path | None, paths: Mapping[str, str]) -> dict[str, str]:
         task = self.task
-        inherited = {name: value for name, value in os.environ.items() if name not in _OWN}
+        inherited = {name: value for name, value in os.environ.items() if name not in _OF_ONE_RUN}
         added = {
             "DSFLOW_DS": task.ds,
             "DSFLOW_START": task.start,
@@ -164,9 +164,9 @@ class Site:
             "DSFLOW_JOBS": str(self.jobs),
             "TASK_SPECS": self._task_specs(paths, staging),
         }
-        if modules := shared.import_path(self.jobs, Layout(self.data).shared):
-            path = [modules, *filter(None, [inherited.get("PYTHONPATH")])]
-            added["PYTHONPATH"] = os.pathsep.join(path)
+        if modules := shared.import_path(self.jobs, task.modules, Layout(self.data).shared):
+            added[shared.PLACE] = modules
+            added["PYTHONPATH"] = os.pathsep.join([modules, *filter(None, [inherited.get("PYTHONPATH")])])
         if staging is not None:
             added["DSFLOW_SINK"] = str(staging)
         if task.samples:

@@ -141,6 +141,7 @@ class Maker:
         main_where = self._workspace.shown(path)
         cell = _cell(spec, path, main_where)
         engine = spec.engine or self._settings.engine
+        modules = _modules(spec, self._settings)
         return Recipe(
             job=spec,
             main=main,
@@ -152,7 +153,7 @@ class Maker:
             spec_where=spec_where,
             main_where=main_where,
             settle=lambda mention: self._writers().settle(spec, mention),
-            identity=functools.cache(lambda: identity_of(folder, spec, main, engine)),
+            identity=functools.cache(lambda: identity_of(folder, spec, main, engine, modules)),
         )
 
 
@@ -192,8 +193,13 @@ def _blank(draft: Draft, settings: WorkspaceSpec) -> Task:
         engine=draft.recipe.engine,
         spark=_spark(draft, settings) if draft.recipe.engine == "spark" else Spark(),
         expectations=_expectations(draft),
+        modules=_modules(job, settings),
         port=settings.ports.get("dash", usual_port) if usual_port else None,
     )
+
+
+def _modules(job: JobSpec, settings: WorkspaceSpec) -> tuple[str, ...]:
+    return settings.modules if job.modules is None else job.modules
 
 
 def _spark(draft: Draft, settings: WorkspaceSpec) -> Spark:

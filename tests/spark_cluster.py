@@ -23,7 +23,7 @@ from dsflow.spark import java, settings
 
 _MASTER = "org.apache.spark.deploy.master.Master"
 _WORKER = "org.apache.spark.deploy.worker.Worker"
-_CONNECT = "org.apache.spark.sql.connect.service.SparkConnectServer"
+CONNECT = "org.apache.spark.sql.connect.service.SparkConnectServer"
 _QUICK = "-XX:TieredStopAtLevel=1"
 # What an application on it needs to be small and quick.
 SETTINGS = {
@@ -70,14 +70,23 @@ class Cluster:
         """Give the folders of all executors there ever were."""
         return sorted(self.folder.glob("worker-*/app-*/*"))
 
-    def add_worker(self) -> None:
-        """Start another worker, and wait until the master knows it."""
-        alive = self.state()["aliveworkers"]
-        place = self.folder / f"worker-{len(self.workers)}"
-        options = ["--cores", "2", "--memory", "2g", "--work-dir", str(place), "--webui-port", "0"]
-        worker = self.start(place.name, [], [_WORKER, "--host", "127.0.0.1", *options, self.master])
-        self.workers.append(worker)
-        wait_for(lambda: self.state()["aliveworkers"] > alive, f"{place.name} did not join")
+    @property
+    def alive(self) -> int:
+        """How many workers the master knows; -1 while it cannot say."""
+        try:
+            return int(self.state()["aliveworkers"])
+        except (OSError, ValueError):
+            return -1
+
+    def add_workers(self, count: int) -> None:
+        """Start more workers, and wait until the master knows them."""
+        for _ in range(count):
+            place = self.folder / f"worker-{len(self.workers)}"
+            options = ["--cores", "2", "--memory", "2g", "--work-dir", str(place), "--webui-port", "0"]
+            worker = self.start(place.name, [], [_WORKER, "--host", "127.0.0.1", *options, self.master])
+            self.workers.append(worker)
+        living = [worker for worker in self.workers if worker.poll() is None]
+        wait_for(lambda: self.alive == len(living), "the workers did not join")
 
     def kill_worker(self) -> None:
         """Kill a worker that has an executor, and its executors with it."""
@@ -87,8 +96,10 @@ class Cluster:
                 os.kill(pid, signal.SIGKILL)
         busy.wait(_PATIENCE_SECONDS)
 
-    def start(self, name: str, flags: Sequence[str], arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start one of Spark's programs, which ends with this process at the latest."""
+    def start(
+        self, name: str, flags: Sequence[str], arguments: Sequence[str], *, before: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start one of Spark's programs, by another one if need be; it ends with this process at the latest."""
         place = self.folder / f"{name}-files"
         place.mkdir()
         found, home = java.find_java(), java.spark_home()
@@ -96,7 +107,7 @@ class Cluster:
         log.write_text(settings.log_to_stdout())
         own = os.getpid()
         usual = [*java.flags(found, place, 1), "-Xmx384m", _QUICK, f"-Dlog4j2.configurationFile={log.as_uri()}"]
-        command = [str(found.program), *usual, *flags, "-cp", java.class_path(home), *arguments]
+        command = [*before, str(found.program), *usual, *flags, "-cp", java.class_path(home), *arguments]
         with open(self.folder / f"{name}.log", "wb") as output:
             process = subprocess.Popen(
                 command,
@@ -136,9 +147,8 @@ def cluster(spark_here: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     try:
         ports = ["--port", str(found.port), "--webui-port", str(found.page)]
         found.start("master", [], [_MASTER, "--host", "127.0.0.1", *ports])
-        wait_for(lambda: answers(found.page), "the master did not start")
-        found.add_worker()
-        found.add_worker()
+        wait_for(lambda: found.alive == 0, "the master did not start")
+        found.add_workers(2)
         yield found
     finally:
         found.stop()
@@ -160,7 +170,7 @@ def connect_server(cluster: Cluster) -> str:
     }
     # Spark wants more memory for this than for the rest.
     flags = ["-Xmx640m", *(f"-D{name}={value}" for name, value in given.items())]
-    server = cluster.start("connect", flags, [_CONNECT])
+    server = cluster.start("connect", flags, [CONNECT])
     wait_for(lambda: answers(port) or server.poll() is not None, "the Connect server does not listen")
     assert server.poll() is None, (cluster.folder / "connect.log").read_text()
     return f"sc://127.0.0.1:{port}"

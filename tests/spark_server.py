@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,15 @@ from tests.services import need
 SETTINGS = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1", "spark.sql.shuffle.partitions": "2"}
 # What a test needs that runs once for each engine.
 MARKS = {"spark": [pytest.mark.spark, pytest.mark.xdist_group("spark")]}
+
+
+def spark_test(test: Any) -> Any:
+    """Mark a test, or a class of them, that needs Spark."""
+    for mark in (*MARKS["spark"], pytest.mark.timeout(300)):
+        test = mark(test)
+    return test
+
+
 WANTED = Spark(memory=1 << 30, idle=900, archive=False, settings=SETTINGS)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import pytest
 
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, Screen, Tree, notebook
-from tests.spark_cluster import SETTINGS, Cluster, wait_for
+from tests.services import need
+from tests.spark_cluster import CONNECT, SETTINGS, Cluster, answers, free_port, wait_for
 
 pytestmark = [pytest.mark.spark, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(400)]
 
@@ -119,9 +121,9 @@ class TestSubmit:
 
 
 DAILY: Tree = {
-    "jobs/daily/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: daily}\n",
+    "jobs/daily/job_specs.yaml": "version: 1\nkind: sql\ndialect: [duckdb, spark]\noutput: {table: daily}\n",
     "jobs/daily/query.sql": """
-        SELECT city, count(*) AS n, sum(amount) AS total, min(seen) AS earliest
+        SELECT city, count(*) AS n, sum(amount) AS total, CAST(min(seen) AS STRING) AS earliest
         FROM raw.events WHERE amount > 0 GROUP BY city
         """,
     f"datastore/raw/events/ds={DS}/events.csv": "city,amount,seen\n"
@@ -151,11 +153,11 @@ def test_every_place_gives_the_same_partition(
         [published] = outcome(last_run(workspace, "daily"))["outputs"]
         found.append((published["manifest"]["columns"], rows(workspace, "daily")))
     assert len(found[0][1]) == 3
-    assert all(each == found[0] for each in found)
+    assert found == [found[0]] * 4
     monkeypatch.delenv("DSFLOW_ENGINE")
     for words in (["run", "etl", DS], ["run", "etl", DS, "--env", "server"]):
         screen = dsflow(*words)
-        assert screen.exit_code == 0, screen.err
+        assert screen.exit_code == 0, screen.out
         assert rows(workspace, "desks") == REPORT
 
 
@@ -228,7 +230,7 @@ def test_a_worker_that_is_killed_does_not_change_the_result(
         screen = dsflow("submit", "slow", DS, "--env", "cluster", *SUBMIT)
         thread.join()
     finally:
-        cluster.add_worker()
+        cluster.add_workers(1)
     assert screen.exit_code == 0, screen.err
     assert killed
     assert killed[0] < 12
@@ -282,3 +284,82 @@ def test_the_warm_server_computes_on_the_cluster(
         assert len(cluster.executors()) > before
     finally:
         dsflow("start-spark", "--stop")
+
+
+class TestWhatIsWrong:
+    def test_a_cluster_that_is_not_there(self, make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
+        port = free_port()
+        workspace = make_workspace(
+            {"dsflow.yml": f"environments: {{gone: {{spark: {{remote: 'sc://127.0.0.1:{port}'}}}}}}\n", **DATA_LAKE}
+        )
+        for words, problem in (
+            (["submit", "etl", DS, "--master", f"spark://127.0.0.1:{port}"], f"cluster spark://127.0.0.1:{port}"),
+            (["submit", "etl", DS, "--master", f"k8s://http://127.0.0.1:{port}"], "cluster k8s://http://127.0.0.1"),
+            (["run", "etl", DS, "--env", "gone", "--runtime", "process"], f"server sc://127.0.0.1:{port}"),
+        ):
+            screen = dsflow(*words)
+            assert screen.exit_code == 4
+            assert re.search(rf"the Spark {re.escape(problem)}\S* does not answer: connection refused", screen.out)
+        assert "Traceback" not in screen.out + screen.err
+        assert not (workspace.datastore / "tables").exists()
+
+    def test_a_token_is_not_sent_in_the_open(
+        self, connect_server: str, make_workspace: MakeWorkspace, dsflow: Dsflow
+    ) -> None:
+        remote = f"{connect_server}/;token=a-secret-token"
+        make_workspace({"dsflow.yml": f"environments: {{server: {{spark: {{remote: '{remote}'}}}}}}\n", **DATA_LAKE})
+        screen = dsflow("run", "etl", DS, "--env", "server", "--runtime", "process")
+        assert screen.exit_code == 4
+        assert f"the Spark server {connect_server} does not answer: it does not speak TLS" in screen.out
+        assert "a-secret-token" not in screen.out + screen.err + dsflow("config", "--env", "server").out
+
+    def test_what_no_cluster_can_do(self, make_workspace: MakeWorkspace, dsflow: Dsflow, cluster: Cluster) -> None:
+        make_workspace({"dsflow.yml": settings(cluster), **DATA_LAKE})
+        screen = dsflow("submit", "etl", DS, "--env", "cluster", "--deploy-mode", "cluster")
+        assert screen.exit_code == 2
+        assert "cannot run the driver of a Python program on the cluster; yarn and k8s can" in screen.out
+        screen = dsflow("run", "etl", DS, "--env", "cluster", "--runtime", "docker")
+        assert screen.exit_code == 2
+        assert f"etl cannot run in a container and compute on the Spark cluster {cluster.master}" in screen.err
+
+    def test_a_server_whose_disk_is_another_one(
+        self, cluster: Cluster, make_workspace: MakeWorkspace, dsflow: Dsflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A Connect server in a place of its own, where nothing is in the workspace's datastore."""
+        port = free_port()
+        remote = f"sc://127.0.0.1:{port}/;x-team-key=a-secret-token;user_id=me"
+        workspace = make_workspace(
+            {
+                "dsflow.yml": settings(cluster, remote),
+                "jobs/made/job_specs.yaml": "version: 1\nkind: sql\nengine: spark\noutput: {table: made}\n",
+                "jobs/made/query.sql": "SELECT id FROM range(3)",
+                "jobs/plain/job_specs.yaml": "version: 1\nkind: script\nengine: spark\noutput: {table: plain}\n",
+                "jobs/plain/main.py": """
+                    import os, sys
+                    from pyspark.sql import SparkSession
+                    print(os.environ["SPARK_REMOTE"])
+                    SparkSession.builder.getOrCreate().range(3).write.mode("append").parquet(sys.argv[1])
+                    """,
+            }
+        )
+        given = {"spark.master": "local[1]", "spark.connect.grpc.binding.port": str(port), "spark.ui.enabled": "false"}
+        given["spark.connect.grpc.binding.address"] = "127.0.0.1"
+        apart = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(workspace.datastore)]
+        need(subprocess.run([*apart, "true"], capture_output=True, check=False).returncode == 0, "no own mounts here")
+        flags = ["-Xmx640m", *(f"-D{name}={value}" for name, value in given.items())]
+        server = cluster.start("apart", flags, [CONNECT], before=apart)
+        wait_for(lambda: answers(port) or server.poll() is not None, "the server does not listen")
+        monkeypatch.setenv("DSFLOW_ENV", "server")
+        for job, code, problem in (
+            ("made", 4, "Spark has written the rows, and they are not in"),
+            ("plain", 1, f"or sc://127.0.0.1:{port} wrote it to a disk that is not this machine's"),
+        ):
+            screen = dsflow("run", job, DS)
+            assert screen.exit_code == code, screen.out
+            assert problem in screen.out
+            assert "storage that the cluster and this machine both have" in screen.out
+            assert not (workspace.datastore / "tables" / job).exists()
+        server.kill()
+        texts = [path.read_text(errors="replace") for path in last_run(workspace, "plain").rglob("*") if path.is_file()]
+        assert any("x-team-key=***" in text for text in texts)
+        assert not [text for text in texts if "a-secret-token" in text]

@@ -99,11 +99,9 @@ def test_python_imports_from_the_zip_where_nothing_else_is(make_workspace: MakeW
     tree = {name: text for name, text in JOB.items() if "__init__" not in name}
     make_workspace({**tree, "Pipfile.lock": pipfile_lock(six=SIX)})
     made = dsflow("package", "etl", "--json").document
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from dependencies.desks import steps; import six; print(steps(2))"
-    )
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, made["zip"]], capture_output=True, text=True)
-    assert done.stdout == "42\n", done.stderr
+    code = "import sys; sys.path.insert(0, sys.argv[1])\nimport six, dependencies.desks as d; print(d.steps(2))"
+    command = [sys.executable, "-I", "-S", "-c", code, made["zip"]]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "42\n"
 
 
 @pytest.mark.parametrize(

@@ -312,6 +312,10 @@ def test_every_table_is_known_to_queries_and_looked_into_when_one_names_it(
         os.link(part, folder / part.name)
     (workspace.datastore / "tables" / "t7" / f"ds={DS}" / part.name).unlink()
     (workspace.datastore / "tables" / "empty").mkdir()
+    # Whoever looked at this one would say that its manifest is none.
+    manifest = workspace.datastore / ".dsflow" / "manifests" / "tables" / "t8" / f"ds={DS}.json"
+    manifest.parent.mkdir()
+    manifest.write_text("not a manifest")
     screen = dsflow("run", "all", DS)
     assert screen.exit_code == 0, screen.out
     log = log_of(workspace, "all")

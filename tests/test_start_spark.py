@@ -21,8 +21,7 @@ from dsflow.errors import UsageError
 from dsflow.spark import ON_A_CLUSTER, configuration
 from dsflow.spark.server import Server
 from tests.conftest import build_tree
-
-spark_test = [pytest.mark.spark, pytest.mark.xdist_group("spark"), pytest.mark.timeout(300)]
+from tests.spark_server import spark_test
 
 PROGRAM = """
     import json
@@ -137,9 +136,8 @@ def told(spark_here: None, tmp_path_factory: pytest.TempPathFactory) -> Told:
     return Told(json.loads((root / "seen.json").read_text()), dict(zip(parts[1::2], parts[2::2], strict=True)), done)
 
 
+@spark_test
 class TestContexts:
-    pytestmark = spark_test
-
     def test_importing_it_does_not_import_pyspark(self, told: Told) -> None:
         assert told.seen["pyspark was imported"] is False
 
@@ -185,9 +183,8 @@ class TestContexts:
         assert f"INFO <x {found[1]}>: hi" in done.stderr
 
 
+@spark_test
 class TestConfig:
-    pytestmark = spark_test
-
     def test_there_may_be_none(self, told: Told) -> None:
         """7.4.6, and 7.4.11: it is said how to pass one."""
         assert told.seen["plain"]["config"] is None
@@ -237,9 +234,8 @@ class TestConfig:
         assert (seen["config"], seen["files"]) == ({"steps": 21}, ["data.txt", "x_config.json"])
 
 
+@spark_test
 class TestLogger:
-    pytestmark = spark_test
-
     def test_lines_start_with_the_application(self, told: Told) -> None:
         """7.4.27."""
         for name, level, text in (("plain", "ERROR", "uh"), ("two", "WARN", "loaded config")):

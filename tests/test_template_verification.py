@@ -30,14 +30,23 @@ import yaml
 from dsflow.specs.load import load_job
 from dsflow.workspace import Workspace, package_folder
 from tests.conftest import MakeWorkspace, Screen
+from tests.spark_server import MARKS
 
 TEMPLATES = sorted(path.parent for path in package_folder("templates").glob("jobs/*/template_specs.yaml"))
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: str(path.name))
+def _engine(template: Path) -> str:
+    return "spark" if "engine: spark" in (template / "job_specs.yaml.j2").read_text("utf-8") else ""
+
+
+@pytest.mark.parametrize(
+    "template", [pytest.param(path, id=path.name, marks=MARKS.get(_engine(path), ())) for path in TEMPLATES]
+)
 def test_a_template_makes_a_job_that_does_what_it_promises(
-    template: Path, make_workspace: MakeWorkspace, dsflow: Callable[..., Screen]
+    template: Path, make_workspace: MakeWorkspace, dsflow: Callable[..., Screen], request: pytest.FixtureRequest
 ) -> None:
+    if _engine(template) == "spark":
+        request.getfixturevalue("spark")
     verify = template / "verify"
     asked = yaml.safe_load((verify / "answers.yaml").read_text("utf-8"))
     workspace = make_workspace({})

@@ -109,7 +109,8 @@ def _show(context: Context, sides: Sequence[Side], verdicts: Sequence[Verdict], 
                 console.line(f"  {line}")
             console.line(f"  kept until the next look: {context.workspace.shown(_kept(context, side))}")
     if same:
-        console.line(f"The same on {show_count(len(verdicts), 'target')}; numbers may differ by {tolerance:g} of them.")
+        within = f"numbers with a floating point to {tolerance:g} of them" if tolerance else "to the last digit"
+        console.line(f"The same on {show_count(len(verdicts), 'target')}: {within}.")
 
 
 def row_of_verdict(verdict: Verdict, *, is_first: bool) -> list[str]:

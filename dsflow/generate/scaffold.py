@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from dsflow import shared
 from dsflow.errors import EnvironmentMissing, UsageError
+from dsflow.specs.models import MODULES
 from dsflow.workspace import MARKER, Workspace, package_folder
 
 # The jobs that make a day of the sample's last table, each after those it reads from.
@@ -59,10 +59,10 @@ def make_workspace(folder: Path) -> Workspace:
     with _explained(folder):
         for part in (workspace.jobs, workspace.datastore, workspace.adhoc, workspace.dags):
             part.mkdir(parents=True, exist_ok=True)
-        modules = shared.folder_of(workspace.jobs)
-        if not modules.exists():
-            modules.mkdir()
-            (modules / "__init__.py").write_text(_SHARED, encoding="utf-8")
+        for modules in (workspace.root / name for name in MODULES):
+            if not modules.exists():
+                modules.mkdir()
+                (modules / "__init__.py").write_text(_SHARED, encoding="utf-8")
         ignored = workspace.root / ".gitignore"
         if not ignored.exists():
             ignored.write_text(_IGNORED, encoding="utf-8")

@@ -121,7 +121,7 @@ def plan_port(asked: Asked, into: str, ds: str | None) -> Port:
         into=into,
         path=path,
         query=(text, translated(text, dialect, into, _columns(asked, dialect, ds) if ds else {}, where)),
-        spec=(before, _spec_for(before, into, into, workspace.shown(spec))),
+        spec=(before, spec_for(before, into, into, workspace.shown(spec))),
     )
 
 
@@ -169,7 +169,7 @@ def write(port: Port, workspace: Workspace) -> None:
     for path, before in ((port.path, port.query[0]), (spec, port.spec[0])):
         if read_text(path, workspace.shown(path)) != before:
             raise UsageError(f"{workspace.shown(path)} was changed meanwhile", "Port it again.")
-    unfinished = _spec_for(port.spec[0], port.into, port.dialect, workspace.shown(spec), always=True)
+    unfinished = spec_for(port.spec[0], port.into, port.dialect, workspace.shown(spec), always=True)
     try:
         write_text(spec, unfinished)
         write_text(port.path, port.query[1])
@@ -249,8 +249,15 @@ def _limited(source: Input, datastore: Datastore, rows: int, apart: Apart) -> In
     return Input(name=source.name, kind="path", target=f"/data/{apart.name}/{path.name}", format="parquet")
 
 
-def _spec_for(text: str, engine: str, dialect: str, where: str, *, always: bool = False) -> str:
-    """Give a spec that names the engine, and the dialect if it did before.
+def spec_for(text: str, engine: str, dialect: str, where: str, *, always: bool = False) -> str:
+    """Give the text of a spec that names the engine, and the dialect if it did before.
+
+    Args:
+        text: What is in the file.
+        engine: The engine to name.
+        dialect: The dialect to name.
+        where: How messages call the file.
+        always: Name the dialect in any case.
 
     Raises:
         UsageError: it is written in a way that this cannot change safely.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsflow import runner
-from dsflow.errors import UsageError
+from dsflow.errors import EnvironmentMissing, Interrupted, UsageError
 from dsflow.freshness import wanted_runtime
 from dsflow.inputs import partitions_of
 from dsflow.kinds.registry import KINDS
@@ -17,7 +17,7 @@ from dsflow.parity.apart import Apart
 from dsflow.parity.targets import Target
 from dsflow.prepare import assignment_of, task_of
 from dsflow.runtimes.contract import Folders
-from dsflow.runtimes.registry import choose
+from dsflow.runtimes.registry import runtime_of
 from dsflow.specs.load import JobSpec, WorkspaceSpec
 from dsflow.store.datastore import Datastore, Partition
 from dsflow.workspace import Workspace
@@ -87,7 +87,10 @@ def task_on(target: Target, asked: Asked, apart: Apart) -> runner.Assignment:
     Raises:
         UsageError: the job cannot be run there, or the date or a parameter is wrong.
         JobFailed: an input is not there.
+        EnvironmentMissing: the target is not available here.
     """
+    if problem := runtime_of(target.runtime).available():
+        raise EnvironmentMissing(f"the target {target.name} is not available here: {problem}", "Leave it out.")
     # A query that says nothing of its dialect is what is being tried: it runs on every target as it stands.
     job = asked.job.model_copy(update={"engine": target.engine})
     wanted_runtime(job, asked.settings, target.runtime)
@@ -106,7 +109,8 @@ def run_on(target: Target, assignment: runner.Assignment, asked: Asked) -> Side:
     """Run a task on a target.
 
     Raises:
-        EnvironmentMissing: the target is not available here.
+        EnvironmentMissing: something is missing there.
+        Interrupted: the user did not want to wait.
     """
     lines: list[str] = []
 
@@ -116,9 +120,11 @@ def run_on(target: Target, assignment: runner.Assignment, asked: Asked) -> Side:
         elif isinstance(event, Notice):
             asked.notify(event.text)
 
-    runtime, reason = choose(target.runtime)
+    runtime = runtime_of(target.runtime)
     folders = Folders(jobs=asked.workspace.jobs, datastore=asked.workspace.datastore.resolve())
-    [outcome] = runner.execute([assignment], runtime, reason, folders, [listen])
+    [outcome] = runner.execute([assignment], runtime, "asked for", folders, [listen])
+    if outcome.exit_code == Interrupted.exit_code:
+        raise Interrupted("interrupted; nothing was compared")
     task = assignment.task
     return Side(
         target=target,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dsflow import shared
@@ -125,7 +125,7 @@ def wanted(task: Task, image: Image, folders: Folders, environment: Mapping[str,
     binds = [
         Bind(source=folders.jobs.resolve(), target=_JOBS),
         Bind(source=folders.datastore.resolve(), target=_DATA, read_only=False),
-        *_shared(folders.jobs.resolve()),
+        *_shared(folders.jobs.resolve(), task.modules),
         Bind(source=passwd_file(Layout(folders.datastore.resolve()).own), target="/etc/passwd"),
     ]
     # What the code of a job looks for in the folders above its own.
@@ -155,10 +155,10 @@ def wanted(task: Task, image: Image, folders: Folders, environment: Mapping[str,
     )
 
 
-def _shared(jobs: Path) -> list[Bind]:
+def _shared(jobs: Path, names: Sequence[str]) -> list[Bind]:
     """Give what has to be there of the modules that jobs share: where they are, as seen from the jobs."""
-    modules = shared.folder_of(jobs)
-    return [Bind(source=modules, target=str(shared.folder_of(Path(_JOBS))))] if modules.is_dir() else []
+    inside = Path(_JOBS).parent
+    return [Bind(source=modules, target=str(inside / modules.name)) for modules in shared.folders(jobs, names)]
 
 
 def workspace_label(folders: Folders) -> str:

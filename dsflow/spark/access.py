@@ -126,7 +126,7 @@ def _driver(wanted: Spark, scratch: Path, log_folder: Path, package: Path | None
 def _remote(wanted: Spark, say: Callable[[str], None]) -> Access:
     """Give the way to a Connect server that somebody else keeps."""
     address, _ = hidden.parts_of(wanted.remote)
-    reach.check_server(address)
+    reach.check_server(wanted.remote)
     settled = sorted(name for name in wanted.settings if not name.startswith(_OF_SESSIONS))
     if settled:
         say(f"{address} was started with settings of its own; these do not count: {', '.join(settled)}")

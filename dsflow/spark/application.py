@@ -76,8 +76,8 @@ def start_spark(
 
     The config is the JSON object in a file whose name ends in `config.json`: one sent with `spark-submit --files`, else
     one of `files`, in a job of dsflow else one in its folder `configs`. Of several it is the first that `files` names,
-    else the first that was sent. A file of `files` is looked for from the current folder, the program's, and the one
-    above that.
+    else the first that was sent. A file of `files` is looked for from the current folder, the program's, and the
+    two above that.
 
     Args:
         app_name: What the application is called.

@@ -28,7 +28,7 @@ def is_config(file: str) -> bool:
 
 
 def located(file: str) -> str:
-    """Give a file that a program names, where it is: from the current folder, the program's, or the one above that.
+    """Give a file that a program names, where it is: from the current folder, the program's, or the two above that.
 
     An address such as `s3://...` is given back as it is.
 
@@ -113,7 +113,7 @@ def read(place: str, session: Any = None) -> dict[str, Any]:
 
 
 def is_of_the_program(module: str) -> bool:
-    """Say whether a module lies beside the program, or in the folder above."""
+    """Say whether a module lies beside the program, or in one of the two folders above."""
     return any((folder / module).is_dir() or (folder / f"{module}.py").is_file() for folder in _near())
 
 
@@ -121,7 +121,7 @@ def _near() -> list[Path]:
     """Give the folders in which a program's own files may be."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     program = Path(main).resolve().parent if main else Path.cwd()
-    return list(dict.fromkeys([Path.cwd(), program, program.parent]))
+    return list(dict.fromkeys([Path.cwd(), program, program.parent, program.parent.parent]))
 
 
 def _sent_to_driver(session: Any) -> dict[str, str]:

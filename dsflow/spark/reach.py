@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from urllib.parse import urlsplit
 
 from dsflow.errors import EnvironmentMissing
+from dsflow.spark.hidden import parts_of
 from dsflow.spark.settings import is_local
 
 _ANSWER_SECONDS = 10
@@ -14,17 +16,20 @@ _USUAL_PORT = 15002
 _HADOOP = ("HADOOP_CONF_DIR", "YARN_CONF_DIR")
 
 
-def check_server(address: str) -> None:
-    """See whether a Connect server listens.
+def check_server(remote: str) -> None:
+    """See whether a Connect server listens, and speaks as its URL says.
 
     Args:
-        address: `sc://HOST:PORT`.
+        remote: Its URL.
 
     Raises:
         EnvironmentMissing: it does not.
     """
-    host, _, port = address.removeprefix("sc://").rstrip("/").partition(":")
-    problem = _problem(host, int(port or _USUAL_PORT))
+    address, parameters = parts_of(remote)
+    host, _, port = address.removeprefix("sc://").partition(":")
+    # As pyspark has it: a token is never sent in the open.
+    secure = parameters.get("use_ssl", "").lower() == "true" or "token" in parameters
+    problem = _problem(host, int(port or _USUAL_PORT), secure=secure)
     if problem:
         raise EnvironmentMissing(
             f"the Spark server {address} does not answer: {problem}",
@@ -66,10 +71,18 @@ def _addresses(master: str) -> list[tuple[str, int]]:
     return [(host, int(port)) for host, _, port in pairs]
 
 
-def _problem(host: str, port: int) -> str:
-    """Give why nobody answers, or an empty text."""
+def _problem(host: str, port: int, *, secure: bool = False) -> str:
+    """Give why nobody answers, or an empty text. Whose certificate it is, is for Spark to say."""
     try:
-        socket.create_connection((host, port), _ANSWER_SECONDS).close()
+        with socket.create_connection((host, port), _ANSWER_SECONDS) as connection:
+            if secure:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+                context.set_alpn_protocols(["h2"])
+                context.wrap_socket(connection, server_hostname=host).close()
+    except ssl.SSLError:
+        return "it does not speak TLS, which its URL asks for (a token, or use_ssl)"
     except OSError as error:
         return (error.strerror or str(error)).lower()
     return ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import logging
 import os
 import re
@@ -28,6 +29,7 @@ _RETRIES: dict[str, Any] = {"max_retries": 3, "initial_backoff": 50, "max_backof
 _PATIENCE: dict[str, Any] = {"max_retries": 8, "initial_backoff": 50, "max_backoff": 4000, "jitter": 100}
 _HERE = re.compile(r"sc://(localhost|127\.0\.0\.1)[:/;]")
 _BEGUN_WITH = "PYSPARK_REMOTE_INIT_CONF_LEN"
+_BEGINNING = "PYSPARK_REMOTE_INIT_CONF_0"
 _CHANNEL = [("grpc.enable_http_proxy", 0)]
 
 
@@ -109,10 +111,16 @@ def _remote() -> SparkSession:
     # The functions of pyspark.sql look here for which of its two halves they belong to.
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
     builder = SparkSession.builder.channelBuilder(client.DefaultChannelBuilder(os.environ["SPARK_REMOTE"], _CHANNEL))
+    # Without a question to the server, which pyspark would repeat for minutes.
+    begun_with = os.environ.pop(_BEGUN_WITH, None)
     session: Any = builder.getOrCreate()
     is_here = _HERE.match(os.environ["SPARK_REMOTE"])
     session.client.set_retry_policies([DefaultPolicy(**(_RETRIES if is_here else _PATIENCE))])
-    if _BEGUN_WITH not in os.environ:
+    if begun_with is not None:
+        os.environ[_BEGUN_WITH] = begun_with
+        # A setting that it does not know is no reason to do without the session.
+        session.conf._set_all(json.loads(os.environ[_BEGINNING]), silent=True)
+    else:
         # Nobody has said what it is to begin with: functions written in Python run in this Python.
         session.conf.set("spark.sql.execution.pyspark.python", sys.executable)
     _send_modules(session)
@@ -123,12 +131,11 @@ def _send_modules(session: Any) -> None:
     """Send the modules beside the job's main file, and those that jobs share: functions in Spark may import them."""
     if "DSFLOW_JOBS" not in os.environ or "DSFLOW_JOB" not in os.environ:
         return
-    jobs = Path(os.environ["DSFLOW_JOBS"])
-    modules = sorted(map(str, (jobs / os.environ["DSFLOW_JOB"]).glob("*.py")))
+    modules = sorted(map(str, Path(os.environ["DSFLOW_JOBS"], os.environ["DSFLOW_JOB"]).glob("*.py")))
     with tempfile.TemporaryDirectory(prefix="dsflow-") as scratch:
-        if (theirs := shared.folder_of(jobs)).is_dir():
-            modules.append(f"{scratch}/{shared.NAME}.zip")
-            shared.pack(theirs, Path(modules[-1]))
+        if place := os.environ.get(shared.PLACE):
+            modules.append(f"{scratch}/shared.zip")
+            shared.pack(Path(place), Path(modules[-1]))
         if modules:
             session.addArtifacts(*modules, pyfile=True)
 

@@ -48,8 +48,15 @@ class Datastore(Layout):
         names = _folder_names(self.dataset(store, name))
         folders = {folder[3:] for folder in names if folder.startswith("ds=") and folder != "ds="}
         # A manifest without folder: removed by hand, or being replaced at this very moment.
-        unclear = {path.stem[3:] for path in self.manifests(store, name).glob("ds=*.json")} - folders
+        unclear = set(_manifest_names(self.manifests(store, name))) - folders
         return sorted(folders | {ds for ds in unclear if self.partition(store, name, ds)})
+
+    def is_empty(self, store: Store, name: str) -> bool:
+        """Say whether a table or raw dataset has no partition at all; where it has, looks at one."""
+        with contextlib.suppress(OSError), os.scandir(self.dataset(store, name)) as entries:
+            if any(entry.name.startswith("ds=") and entry.is_dir() for entry in entries):
+                return False
+        return not self.partitions(store, name)
 
     def partition(self, store: Store, name: str, ds: str) -> Partition | None:
         """Give a partition as it is now, or None where there is none.
@@ -172,6 +179,15 @@ def _range(there_are: list[str]) -> str:
     if len(there_are) == 1:
         return f"only ds={there_are[0]}"
     return f"{len(there_are)}, from ds={there_are[0]} to ds={there_are[-1]}"
+
+
+def _manifest_names(folder: Path) -> list[str]:
+    """Give the ds of the manifests in a folder. Of thousands, objects for paths would take most of the time."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    return [name[3:-5] for name in names if name.startswith("ds=") and name.endswith(".json")]
 
 
 def _folder_names(folder: Path) -> list[str]:

@@ -62,11 +62,13 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     if folder is None:
         return
     from dsflow import shared
+    from dsflow.specs.load import load_workspace
     from dsflow.store.layout import Layout
     from dsflow.workspace import Workspace
 
     workspace = Workspace(folder.parent.parent)
-    modules = shared.import_path(workspace.jobs, Layout(workspace.datastore).shared)
+    names = load_workspace(workspace).modules
+    modules = shared.import_path(workspace.jobs, names, Layout(workspace.datastore).shared)
     sys.path[:0] = [path for path in (str(folder), modules) if path and path not in sys.path]
 
 
