@@ -171,7 +171,8 @@ def _explanation(console: Console, datastore: str, task: Task, outcome: Outcome)
     if failure.hint:
         lines.append(failure.hint)
     lines.append(f"page: {datastore}/{task.folder}/index.html")
-    again = f"`dsflow run {task.job} {task.ds}`"
+    verb = "submit" if task.facts.runtime == "submit" else "run"
+    again = f"`dsflow {verb} {task.job} {task.ds}`"
     wrong = outcome.exit_code not in (PartitionLocked.exit_code, Interrupted.exit_code)
     lines.append(f"next: dsflow open --last-failed, or mend it and {again}" if wrong else f"next: {again}")
     return [line if console.verbose else _short(line) for line in lines]

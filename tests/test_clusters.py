@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -95,11 +96,39 @@ def outcome(run: Path) -> dict[str, Any]:
     return found
 
 
+# The project of a person who has never heard of dsflow, as the README of that layout shows it, and a spec.
+PROJECT: Tree = {
+    "configs/etl_config.json": '{"steps_per_floor": 21}',
+    "dependencies/desks.py": DATA_LAKE["dependencies/desks.py"],
+    "dependencies/spark.py": """
+        import json
+        from os import listdir, path
+        from pyspark import SparkFiles
+        from pyspark.sql import SparkSession
+
+        def start_spark(app_name="my_spark_app", master="local[*]", jar_packages=[], files=[], spark_config={}):
+            session = SparkSession.builder.appName(app_name).getOrCreate()
+            folder = SparkFiles.getRootDirectory()
+            [config] = [name for name in listdir(folder) if name.endswith("config.json")]
+            with open(path.join(folder, config)) as file:
+                return session, None, json.load(file)
+        """,
+    "jobs/etl/etl_job.py": textwrap.dedent(ETL)
+    .replace("from dsflow.spark import", "from dependencies.spark import")
+    .replace("log.warn", "print"),
+    "jobs/etl/job_specs.yaml": DATA_LAKE["jobs/etl/job_specs.yaml"],
+    "tests/test_etl_job.py": "",
+    "Pipfile": "[packages]\nsix = '*'\n",
+    "Pipfile.lock": json.dumps({"default": {"six": {"version": "==1.17.0"}}}),
+    f"datastore/raw/people/ds={DS}/people.json": PEOPLE,
+}
+
+
 class TestSubmit:
     def test_a_job_in_the_data_lake_layout_is_run_and_recorded_like_any_other(
         self, cluster: Cluster, make_workspace: MakeWorkspace, dsflow: Dsflow
     ) -> None:
-        workspace = make_workspace({"dsflow.yml": settings(cluster), **DATA_LAKE})
+        workspace = make_workspace({"dsflow.yml": settings(cluster), **PROJECT})
         before = len(cluster.executors())
         screen = dsflow("submit", "etl", DS, "--env", "cluster", *SUBMIT, "--json")
         assert screen.exit_code == 0, screen.err
@@ -302,6 +331,15 @@ class TestWhatIsWrong:
             assert re.search(rf"the Spark {re.escape(problem)}\S* does not answer: connection refused", screen.out)
         assert "Traceback" not in screen.out + screen.err
         assert not (workspace.datastore / "tables").exists()
+
+    def test_a_cluster_that_cannot_start_its_executors(
+        self, cluster: Cluster, make_workspace: MakeWorkspace, dsflow: Dsflow
+    ) -> None:
+        make_workspace({"dsflow.yml": settings(cluster), **DATA_LAKE})
+        broken = "spark.executorEnv.JAVA_HOME=/nowhere"
+        screen = dsflow("submit", "etl", DS, "--env", "cluster", *SUBMIT, "--conf", broken)
+        assert screen.exit_code == 4
+        assert f"{cluster.master} has given the application up: Master removed our application: FAILED" in screen.out
 
     def test_a_token_is_not_sent_in_the_open(
         self, connect_server: str, make_workspace: MakeWorkspace, dsflow: Dsflow

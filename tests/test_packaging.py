@@ -216,7 +216,7 @@ def test_a_program_is_not_executed_when_it_is_packed(make_workspace: MakeWorkspa
 def test_the_words_for_spark_submit_are_told(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
     make_workspace({**JOB, "configs/etl_config.json": "{}"})
     screen = dsflow("package", "etl", "--into", "build")
-    words = "spark-submit --py-files build/packages.zip --files build/etl_config.json build/etl_job.py"
+    words = "spark-submit --py-files build/packages.zip --files build/etl_config.json jobs/etl/etl_job.py"
     assert words in screen.out
     assert Path("build/etl_job.py").read_text() == JOB["jobs/etl/etl_job.py"]
 

@@ -44,7 +44,7 @@ def package(context: Context, job: str, into: Path | None) -> None:
         return
     console.line(f"Packaged {job}: {workspace.shown(zipped)}")
     files = ["--files", workspace.shown(config)] if config else []
-    words = ["--py-files", workspace.shown(zipped), *files, workspace.shown(main)]
+    words = ["--py-files", workspace.shown(zipped), *files, workspace.shown(made.main)]
     console.line(f"  next: dsflow submit {job}, or by hand")
     console.line(f"  spark-submit {shlex.join(words)}")
 

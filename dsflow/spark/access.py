@@ -115,12 +115,13 @@ def _warm(wanted: Spark, folder: Path, say: Callable[[str], None]) -> Access:
 
 def _driver(wanted: Spark, scratch: Path, log_folder: Path, package: Path | None, say: Callable[[str], None]) -> Access:
     """Give the way to a Spark whose driver is the job's own process, or one that `spark-submit` starts for it."""
-    reach.check_master(wanted.settings.get("spark.master", drivers.HERE))
+    master = wanted.settings.get("spark.master", drivers.HERE)
+    reach.check_master(master)
     environment = drivers.environment(wanted, scratch, log_folder / _OWN_LOG, package)
     launcher = drivers.launcher(environment) if package else ()
     if package:
         say(f"spark-submit {' '.join(drivers.options(wanted, package))}")
-    return Access(environment, lambda: None, launcher)
+    return Access(environment, lambda: reach.given_up(master, log_folder / _OWN_LOG), launcher)
 
 
 def _remote(wanted: Spark, say: Callable[[str], None]) -> Access:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from dsflow.errors import EnvironmentMissing
@@ -13,6 +15,7 @@ from dsflow.spark.settings import is_local
 
 _ANSWER_SECONDS = 10
 _USUAL_PORT = 15002
+_GIVEN_UP = re.compile(r"Application has been killed\. Reason: (.*)")
 _HADOOP = ("HADOOP_CONF_DIR", "YARN_CONF_DIR")
 
 
@@ -60,6 +63,22 @@ def check_master(master: str) -> None:
             f"the Spark cluster {master} does not answer: {problems[0]}",
             "`dsflow config` says where `spark.master` was set; `--master URL` names another one.",
         )
+
+
+def given_up(master: str, log: Path) -> str | None:
+    """Say in a sentence why a cluster let go of an application, which then only knows that it has ended.
+
+    Args:
+        master: The cluster.
+        log: The application's own log; it is short, or not there.
+    """
+    if is_local(master):
+        return None
+    try:
+        found = _GIVEN_UP.search(log.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return None
+    return f"{master} has given the application up: {found[1].strip(' .!')}" if found else None
 
 
 def _addresses(master: str) -> list[tuple[str, int]]:
