@@ -13,7 +13,8 @@ import pytest
 
 from dsflow.containers import images
 from dsflow.containers.engine import Bind, Engine, Image
-from dsflow.model import Limits
+from dsflow.model import Limits, Spark
+from dsflow.runtimes import companion
 from dsflow.runtimes.contract import Folders
 from dsflow.runtimes.docker import wanted, workspace_label
 from tests.conftest import MakeWorkspace, Screen
@@ -164,3 +165,14 @@ def test_containers_carry_labels_and_are_gone_after_the_run(
     task = json.loads(next((ws.datastore / "job_runs" / "ok").glob("ds=*/*/task.json")).read_text())
     assert task["facts"]["image"] == "dsflow/python"
     assert task["facts"]["image_id"] == python_image.id
+
+
+def test_a_sampled_run_has_a_spark_server_of_its_own(folders: Folders) -> None:
+    """The server of the whole datastore has all of it at /data, where the sampled run has only samples."""
+    like = wanted(sample_task(engine="spark"), image(), folders, {}, ENGINE)
+    sampled = Folders(jobs=folders.jobs, datastore=folders.datastore / "sample")
+    sampled.datastore.mkdir()
+    other = wanted(sample_task(engine="spark"), image(), sampled, {}, ENGINE)
+    keys = {companion.key_of(Spark(), each, place.datastore) for each, place in ((like, folders), (other, sampled))}
+    assert len(keys) == 2
+    assert companion.key_of(Spark(), like, folders.datastore) in keys

@@ -334,6 +334,28 @@ def test_an_estimate_says_what_told_it_and_reads_hardly_anything(make_workspace:
     assert "at most" not in dsflow("sample", "estimate").out
 
 
+def test_a_filter_is_tried_where_that_costs_nothing(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
+    sources = """
+sources:
+  cheap: {path: rows.parquet, filter: kind = 3}
+  dear: {path: rows.parquet, filter: length(text) = 32 AND kind = 3}
+"""
+    workspace = laptop(make_workspace, sources)
+    engine = open_engine(threads=1)
+    query = "SELECT i // 10000 % 10 AS kind, md5(i::VARCHAR) AS text FROM range(200000) t(i)"
+    engine.write(engine.sql(query), workspace.root / "rows.parquet", "")
+    engine.close()
+    asked = dsflow("sample", "estimate", "--json")
+    assert asked.exit_code == 0, asked.err
+    told = {one["source"]: one for one in asked.document["sources"]}
+    assert told["cheap"]["sample"]["rows"] == 20_000
+    assert told["cheap"]["told_by"] == "footers; the filter tried on 1 of 1 files"
+    assert told["cheap"]["bytes_read"] < 0.01 * told["cheap"]["whole"]["bytes"]
+    assert not told["cheap"]["at_most"]
+    assert told["dear"]["sample"]["rows"] == 200_000
+    assert told["dear"]["at_most"]
+
+
 def test_samples_are_listed_and_dropped_and_nothing_else_is(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
     workspace = laptop(make_workspace)
     assert "No sample yet" in dsflow("sample", "list").err

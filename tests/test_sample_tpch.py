@@ -79,7 +79,7 @@ def test_a_key_coherent_sample_of_eight_tables(production: Path, make_workspace:
     assert sum(one["bytes_read"] for one in told.values()) <= 0.01 * whole
 
     # Queries with up to seven joins run on it as they are.
-    assert "OK=4" in dsflow("run", "q02 q05 q08 q09", LAST, "--sample", "--offline").out
+    assert "OK=4" in dsflow("run", "q02", "q05", "q08", "q09", LAST, "--sample", "--offline").out
     assert (everything_outside(workspace), state_of(production)) == before
 
 

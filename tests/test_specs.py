@@ -164,7 +164,10 @@ class TestJob:
             ("run: {environment: ['A=b']}", "run.environment[0]: 'A=b' is not the name of an environment variable"),
             ("run: {requirements: ['-r x']}", "run.requirements[0]: '-r x' is not a requirement such as"),
             ("run: {image: '--privileged'}", "run.image: '--privileged' is not the name of an image"),
-            ("run: {runtime: dokcer}", "run.runtime: 'dokcer' is not one of auto, process, docker; did you mean 'do"),
+            (
+                "run: {runtime: dokcer}",
+                "run.runtime: 'dokcer' is not one of auto, process, docker, submit; did you mean 'do",
+            ),
         ],
     )
     def test_a_mistake_has_its_place_and_a_guess(self, make_workspace: MakeWorkspace, line: str, sentence: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 
 from dsflow.commands.context import Context
@@ -38,11 +40,14 @@ def start_spark(context: Context, stop: bool) -> None:
 
 
 def stop_servers(context: Context) -> bool:
-    """End the Spark servers of the workspace; say whether there were any."""
+    """End the Spark servers of the workspace, and those of its samples; say whether there were any."""
     from dsflow.spark import server
     from dsflow.spark.access import warm_folder
 
-    return server.stop(warm_folder(context.workspace.datastore)) | _stop_containers(context)
+    workspace = context.workspace
+    sides = (workspace, dataclasses.replace(workspace, sampled=True))
+    stopped = [server.stop(warm_folder(side.datastore)) for side in sides if side.datastore.is_dir()]
+    return any(stopped) | _stop_containers(context)
 
 
 def _stop_containers(context: Context) -> bool:

@@ -46,7 +46,7 @@ def joined(task: Wanted, spark: Spark, like: Wanted, datastore: Path, say: Calla
     Raises:
         EnvironmentMissing: the server does not start.
     """
-    key = _key(spark, like)
+    key = key_of(spark, like, datastore)
     name = f"docker-{key}"
     folder = Layout(datastore).spark / name
     make_folder(folder)
@@ -73,8 +73,10 @@ def stop(workspace: str) -> bool:
     return any(one.running for one in found)
 
 
-def _key(spark: Spark, like: Wanted) -> str:
-    told = [server.key_of(spark), like.image, like.user, like.network, sorted(bind.target for bind in like.binds)]
+def key_of(spark: Spark, like: Wanted, datastore: Path) -> str:
+    """Give what servers of one kind have in common: a sampled run must not compute where all data is mounted."""
+    place = [like.image, like.user, like.network, sorted(bind.target for bind in like.binds), str(datastore)]
+    told = [server.key_of(spark), *place]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
 
 

@@ -184,7 +184,8 @@ def _passing(source: Source, dates: Sequence[str], rule: Rule, whole: Size) -> t
 
 def _tried(files: Sequence[Path], rule: Rule) -> float:
     with contextlib.closing(open_engine("duckdb")) as engine:
-        engine.view("source", engine.read(files, "parquet", with_ds=True, options={}))
+        with_ds = all(file.parent.name.startswith("ds=") for file in files)
+        engine.view("source", engine.read(files, "parquet", with_ds=with_ds, options={}))
         passing = select(Rule(filter=rule.filter))
         counted = engine.sql(f"SELECT (SELECT count(*) FROM ({passing})), count(*) FROM source").fetchall()
     if not counted:

@@ -234,8 +234,5 @@ class Sources:
     def _datastore(self, name: str, spec: SourceSpec) -> Datastore:
         if spec.environment is None:
             return self._own
-        known = self._settings.environments
-        if spec.environment not in known:
-            problem = f"there is no environment {spec.environment!r}{did_you_mean(spec.environment, known)}"
-            raise UsageError(f"{self._workspace.shown(self._workspace.marker)}: sources.{name}: {problem}")
-        return Datastore(datastore_at(self._workspace, known[spec.environment].datastore), read_only=True)
+        named = self._settings.environments[spec.environment].datastore
+        return Datastore(datastore_at(self._workspace, named), read_only=True)

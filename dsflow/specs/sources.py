@@ -67,7 +67,7 @@ def problems(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], s
         for problem in _column_problems(entries, sources):
             yield ("keys", name), problem
     for name, source in sources.items():
-        for problem in _source_problems(source):
+        for problem in _source_problems(source, _mappings(data.get("environments"))):
             yield ("sources", name), problem
         sample = source.get("sample")
         if isinstance(sample, dict):
@@ -103,13 +103,16 @@ def _column_problems(entries: list[list[str]], sources: Mapping[str, Any]) -> It
         yield "all of them have the same number of columns"
 
 
-def _source_problems(source: Mapping[str, Any]) -> Iterator[str]:
+def _source_problems(source: Mapping[str, Any], environments: Mapping[str, Any]) -> Iterator[str]:
     if sum(name in source for name in ("table", "raw", "path", "url")) > 1:
         yield "name one of 'table', 'raw', 'path' and 'url'"
     if "query" in source and "url" not in source:
         yield "'query' goes with 'url'"
     if "environment" in source and source.keys() & {"path", "url"}:
         yield "'environment' goes with 'table' or 'raw'"
+    named = source.get("environment")
+    if isinstance(named, str) and named not in environments:
+        yield f"there is no environment {named!r}{did_you_mean(named, environments)}"
 
 
 def _sample_problems(sample: Mapping[str, Any]) -> Iterator[str]:
