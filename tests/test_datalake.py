@@ -25,6 +25,7 @@ from tests.test_start_spark import started
 Dsflow = Callable[..., Screen]
 DS = "2026-11-20"
 JOB = "jobs/desk-steps"
+FULL_NAME = 'f.concat_ws(" ", "first_name", "second_name")'
 SPARK_SCRIPT = "version: 1\nkind: script\nengine: spark\noutput: {{table: {name}}}\n"
 MAIN = f"{JOB}/desk_steps_job.py"
 
@@ -89,15 +90,23 @@ def test_what_a_dotenv_file_says_reaches_the_job_and_never_git(project: Path, ds
 @spark_test
 @pytest.mark.usefixtures("spark_here")
 class TestSubmitted:
-    def test_the_job_gives_what_it_gives_everywhere(self, project: Path) -> None:
-        """12, 13, 14: the config that is sent counts, and a second run replaces what the first one wrote."""
+    def test_the_job_gives_what_it_gives_everywhere(self, project: Path, dsflow: Dsflow) -> None:
+        """12, 13, 14: the config that is sent counts, and a second run replaces what the first one wrote.
+
+        21, 22: the zip has what jobs share, and what `start_spark` needs; `test_packaging.py` has 20, 23 and 24.
+        """
+        build_tree(project, {"dependencies/names.py": "def tidy(name):\n    return name.strip()\n"})
+        main = project / MAIN
+        text = main.read_text().replace("from dsflow.spark", "from dependencies.names import tidy\nfrom dsflow.spark")
+        main.write_text(text.replace(FULL_NAME, f"f.udf(tidy)({FULL_NAME})"))
+        assert dsflow("package", "desk-steps", "--into", "packages").exit_code == 0
         sent = project / "configs"
         build_tree(sent, {"ten_config.json": '{"steps_per_floor": 10}'})
         for config, steps in (
             (sent / "ten_config.json", [10, 10, 20, 20, 30, 30, 40, 40]),
             (project / JOB / "configs" / "job_config.json", [21, 21, 42, 42, 63, 63, 84, 84]),
         ):
-            done = submit(project, "--files", str(config))
+            done = submit(project, "--py-files", "packages/packages.zip", "--files", str(config))
             assert done.returncode == 0, done.stderr
             assert f"WARN <desk-steps {application(done)}>: loaded config from {config.name}" in done.stderr
             [part] = (project / "loaded_data").glob("part-*")
@@ -182,6 +191,15 @@ class TestRunByDsflow:
             assert f": {{'is': '{name}'}} True" in log.read_text()
             assert "WARN <own local-" in log.read_text()
             assert f"loaded config from {name}_config.json" in log.read_text()
+
+    def test_a_broken_config_is_a_sentence_of_the_run(self, project: Path, dsflow: Dsflow) -> None:
+        """9, 10: before Spark is asked for anything."""
+        shutil.copytree(project / JOB / "tests/test_data/employees", project / f"datastore/raw/employees/ds={DS}")
+        config = project / JOB / "configs" / "job_config.json"
+        config.write_text('{"steps_per_floor": 21,}')
+        assert "UsageError: job_config.json is not valid JSON: " in dsflow("run", "desk-steps", DS).out
+        config.unlink()
+        assert "UsageError: the file configs/job_config.json does not exist\n" in dsflow("run", "desk-steps", DS).out
 
     def test_functions_in_spark_import_what_jobs_share(self, project: Path, dsflow: Dsflow) -> None:
         build_tree(

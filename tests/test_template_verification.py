@@ -35,17 +35,19 @@ from tests.spark_server import MARKS
 TEMPLATES = sorted(path.parent for path in package_folder("templates").glob("jobs/*/template_specs.yaml"))
 
 
-def _engine(template: Path) -> str:
-    return "spark" if "engine: spark" in (template / "job_specs.yaml.j2").read_text("utf-8") else ""
+def _with_spark(template: Path) -> bool:
+    return "engine: spark" in (template / "job_specs.yaml.j2").read_text("utf-8")
 
 
-@pytest.mark.parametrize(
-    "template", [pytest.param(path, id=path.name, marks=MARKS.get(_engine(path), ())) for path in TEMPLATES]
-)
+def _marks(template: Path) -> list[pytest.MarkDecorator]:
+    return [*MARKS["spark"], pytest.mark.timeout(300)] if _with_spark(template) else []
+
+
+@pytest.mark.parametrize("template", [pytest.param(path, id=path.name, marks=_marks(path)) for path in TEMPLATES])
 def test_a_template_makes_a_job_that_does_what_it_promises(
     template: Path, make_workspace: MakeWorkspace, dsflow: Callable[..., Screen], request: pytest.FixtureRequest
 ) -> None:
-    if _engine(template) == "spark":
+    if _with_spark(template):
         request.getfixturevalue("spark")
     verify = template / "verify"
     asked = yaml.safe_load((verify / "answers.yaml").read_text("utf-8"))

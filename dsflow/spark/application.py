@@ -111,7 +111,8 @@ def start_spark(
         return _by_hand(app_name, master, jar_packages, named, spark_config or {})
     session = _session({"spark.app.name": app_name})
     with _or_stopped(session):
-        log = _logger(session, app_name)
+        # The log of a run is what people look at; that of Spark is elsewhere.
+        log = Logger(_prefix(session, app_name)) if run_by_dsflow else _logger(session, app_name)
         return session, log, _config(configuration.sent(session, named), log, session)
 
 
@@ -123,7 +124,6 @@ def _of_the_run(app_name: str, named: Sequence[str]) -> tuple[SparkSession, Logg
     session = sessions.open_session()
     with _or_stopped(session):
         session.conf.set("spark.app.name", app_name)
-        # The log of the run is what people look at; that of Spark is elsewhere.
         log = Logger(_prefix(session, app_name))
         return session, log, _config(places, log, session)
 

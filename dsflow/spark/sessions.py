@@ -122,11 +122,13 @@ def _send_modules(session: Any) -> None:
     """Send the modules beside the job's main file, and those that jobs share: functions in Spark may import them."""
     if "DSFLOW_JOBS" not in os.environ or "DSFLOW_JOB" not in os.environ:
         return
-    modules = sorted(map(str, Path(os.environ["DSFLOW_JOBS"], os.environ["DSFLOW_JOB"]).glob("*.py")))
+    job = Path(os.environ["DSFLOW_JOBS"], os.environ["DSFLOW_JOB"])
+    modules = sorted(map(str, job.glob("*.py")))
+    place = Path(os.environ.get(shared.PLACE, os.devnull))
     with tempfile.TemporaryDirectory(prefix="dsflow-") as scratch:
-        if place := os.environ.get(shared.PLACE):
+        if place.is_dir() and shared.used(job, [folder.name for folder in place.iterdir()]):
             modules.append(f"{scratch}/shared.zip")
-            shared.pack(Path(place), Path(modules[-1]))
+            shared.pack(place, Path(modules[-1]))
         if modules:
             session.addArtifacts(*modules, pyfile=True)
 
