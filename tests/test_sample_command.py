@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from dsflow.engines.duckdb import open_engine
 from dsflow.store.datastore import Datastore
+from dsflow.store.locks import lock
 from dsflow.workspace import Workspace
 from tests.conftest import MakeWorkspace, Screen
 from tests.production import DAYS, SOURCES, everything_outside, laptop, production, publish
@@ -212,6 +213,18 @@ def test_dev_writes_into_no_datastore_of_another_environment(
         assert "belongs to prod" in refused.err
     assert dsflow("config").exit_code == 0
     assert everything_outside(workspace) == before
+
+
+def test_dev_writes_into_no_datastore_that_all_share(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
+    workspace = laptop(make_workspace)
+    text = workspace.marker.read_text().replace("prod: {datastore: ../production}", "prod: {}")
+    workspace.marker.write_text(text + "datastore: ../production\n")
+    before = everything_outside(workspace)
+    refused = dsflow("run", "sales", LAST)
+    assert (refused.exit_code, "belongs to prod" in refused.err) == (2, True)
+    assert everything_outside(workspace) == before
+    workspace.marker.write_text(text)
+    assert "is marked dev" not in dsflow("run", "sales", LAST).err, "nobody has said that production is here"
 
 
 def test_a_link_to_production_is_found_out(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
@@ -425,6 +438,9 @@ keys:
     [(visits, joined, even)] = same
     assert 150 < visits == joined
     assert even
+    assert dsflow("sample", "fetch", "visits", "2020-01-01").exit_code == 0
+    types = "SELECT DISTINCT typeof(n), typeof(person), typeof(day) FROM visits"
+    assert len(ask(samples(workspace), types)) == 1, "a day without rows has columns of the same types"
     assert dsflow("sample", "fetch", "calls", LAST).exit_code == 0
     called = "SELECT count(*), bool_and(person IN (SELECT id FROM people)) FROM calls"
     assert ask(samples(workspace), called) == ask(samples(workspace), "SELECT count(*), true FROM people")
@@ -492,3 +508,18 @@ def newest(folder: Path) -> int:
     """Give the time of the newest change in a folder."""
     times = [Path(place).stat().st_mtime_ns for place, _, _ in os.walk(folder) if Path(place).is_dir()]
     return max(times, default=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says who waits for a lock")
+def test_a_sample_that_somebody_else_is_fetching_is_waited_for(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
+    workspace = laptop(make_workspace)
+    assert dsflow("sample", "fetch", "orders", LAST).exit_code == 0
+    with lock(samples(workspace).lock("table", "orders", LAST), "somebody else"):
+        command = [sys.executable, "-m", "dsflow", "sample", "fetch", "orders", LAST, "--force"]
+        fetch = subprocess.Popen(command, cwd=workspace.root, stdout=subprocess.DEVNULL)
+        for _ in range(600):
+            if any("->" in line and f" {fetch.pid} " in line for line in Path("/proc/locks").read_text().splitlines()):
+                break
+            assert fetch.poll() is None
+            time.sleep(0.05)
+    assert fetch.wait(60) == 0

@@ -33,6 +33,16 @@ _ROWS_AT_ONCE = 20_000
 # What a value takes where the database does not say.
 _BYTES_PER_VALUE = 50
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+# Of a result without rows, what its columns would have been; PostgreSQL tells.
+_TYPES = {
+    **dict.fromkeys(("int2", "int4", "int8"), "BIGINT"),
+    **dict.fromkeys(("float4", "float8"), "DOUBLE"),
+    "bool": "BOOLEAN",
+    "date": "DATE",
+    "numeric": "DECIMAL(18, 3)",
+    "timestamp": "TIMESTAMP",
+    "timestamptz": "TIMESTAMPTZ",
+}
 _PLAIN = (str, int, float, bool, bytes, dt.date, dt.time, dt.timedelta, Decimal, type(None))
 
 
@@ -64,14 +74,14 @@ def bring(source: Source, ds: str, rule: Rule, values: Values, folder: Path) -> 
         with _explained(source):
             result = connection.execution_options(stream_results=True).exec_driver_sql(query, given)
             names = list(result.keys())
+            typed = _typed(names, result.cursor)
             for rows in result.partitions(_ROWS_AT_ONCE):
                 found.append(folder / f"{len(found):06d}.parquet")
                 data = [dict(zip(names, map(_plain, row), strict=True)) for row in rows]
                 engine.write(data, found[-1], ds)
         if not found:
             found.append(folder / "000000.parquet")
-            columns = ", ".join(f"NULL::VARCHAR AS {quoted(name)}" for name in names)
-            engine.write(engine.sql(f"SELECT {columns} WHERE false"), found[0], ds)
+            engine.write(engine.sql(f"SELECT {typed} WHERE false"), found[0], ds)
     return found
 
 
@@ -121,6 +131,13 @@ def query_of(source: Source, ds: str) -> str:
     if not spec.filter:
         return query
     return f"SELECT * FROM (\n{query}\n) AS whole WHERE (\n{source.filled_in(spec.filter, ds, 'filter')}\n)"
+
+
+def _typed(names: Sequence[str], cursor: Any) -> str:
+    """Give columns without a value, of the types that a result's cursor tells."""
+    told = (str(getattr(column, "type_display", "")).partition("(")[0] for column in cursor.description)
+    types = (_TYPES.get(name, "VARCHAR") for name in told)
+    return ", ".join(f"NULL::{kind} AS {quoted(name)}" for name, kind in zip(names, types, strict=True))
 
 
 def _chosen(rule: Rule, values: Values) -> tuple[str, dict[str, list[Any]]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from dsflow.durable import make_folder
 from dsflow.engines.contract import Engine
 from dsflow.engines.registry import open_engine
-from dsflow.errors import JobFailed
+from dsflow.errors import JobFailed, PartitionLocked
 from dsflow.inputs import stamp, used
 from dsflow.model import Fingerprint, Input, InputUsed, Manifest, Output
 from dsflow.samples.sources import Source, Sources
@@ -28,6 +28,7 @@ from dsflow.specs.load import WorkspaceSpec
 from dsflow.store.datastore import Datastore
 from dsflow.store.index import Entry, Index
 from dsflow.store.layout import FOLDERS, Layout
+from dsflow.store.locks import lock
 from dsflow.workspace import Workspace
 
 # The place in the fingerprint of a sample; a run's names a runtime.
@@ -111,7 +112,11 @@ class Samples:
                 if step.source not in ready:
                     self._keep_values(engine, step.source)
                     ready.add(step.source)
-                done(step, self._fetch(engine, step))
+                try:
+                    done(step, self._fetch(engine, step))
+                except PartitionLocked:
+                    self._await(step)
+                    done(step, None)
 
     def entries(self, source: Source) -> Mapping[str, Entry]:
         """Give what there is of the sample of a source, by ds."""
@@ -201,6 +206,23 @@ class Samples:
         self.index.refresh(source.store, source.dataset, ds)
         self._hashes.pop(source, None)
         return Fetched(source=source, manifest=manifest, there=there)
+
+    def _await(self, step: Step) -> None:
+        """Wait while somebody else fetches the same sample.
+
+        Raises:
+            PartitionLocked: it did not come to be what it should.
+        """
+        source, ds = step.source, step.ds
+        path = self.layout.lock(source.store, source.dataset, ds)
+        with lock(path, "", wait=True):
+            self.index.refresh(source.store, source.dataset, ds)
+            self._hashes.pop(source, None)
+            if reason := self._reason(source, ds, thorough=False):
+                raise PartitionLocked(
+                    f"somebody else was writing the sample of {source.label} ds={ds}, and left it so: {reason}",
+                    "Run the same command again.",
+                )
 
     def _bring(self, engine: Engine, source: Source, ds: str, folder: Path) -> Sequence[Path]:
         """Give the files of a partition on this machine; what comes from elsewhere goes into the folder."""

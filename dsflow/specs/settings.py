@@ -164,9 +164,14 @@ def _check_own(workspace: Workspace, settings: WorkspaceSpec) -> None:
     """
     own = workspace.datastore.resolve()
     for name, other in settings.environments.items():
-        if name == settings.environment or other.datastore is None:
+        if name == settings.environment:
             continue
-        folder = datastore_at(workspace, other.datastore).resolve()
+        # One without a datastore of its own has that of the workspace, if somebody has said where that is.
+        shared = None if other.dev else load_workspace(workspace, {"environment": name}).datastore
+        named = other.datastore or shared
+        if named is None:
+            continue
+        folder = datastore_at(workspace, named).resolve()
         if own.is_relative_to(folder) or folder.is_relative_to(own):
             raise UsageError(
                 f"environment {settings.environment or '(none)'} is marked dev, and its datastore "
