@@ -40,10 +40,8 @@ class JobFailed(DsflowError):
     exit_code = 1
 
 
-class PackageFailed(DsflowError):
+class PackageFailed(JobFailed):
     """What a job needs on a cluster could not be packed, or could not be imported from the package."""
-
-    exit_code = 1
 
 
 class UsageError(DsflowError):
