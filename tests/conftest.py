@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -100,6 +101,8 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in (ENABLE, ENABLE_OFFLINE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
+    # Spark in this very process, in a test before, answers Ctrl-C itself for good.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 _KEPT = {"DSFLOW_REQUIRE_SERVICES", "DSFLOW_CACHE"}

@@ -71,7 +71,9 @@ class Plan:
         return wait
 
     def nursery(self) -> psutil.Process:
-        (found,) = (one for one in psutil.Process().children() if "dsflow.nursery" in one.cmdline())
+        (found,) = (
+            one for one in psutil.Process().children() if not gone(one.pid) and "dsflow.nursery" in one.cmdline()
+        )
         return found
 
     def wait_for(self, condition: Callable[[], object]) -> None:
@@ -175,7 +177,11 @@ def test_a_single_task_gets_a_new_interpreter(make_workspace: MakeWorkspace) -> 
         chosen.runtime,
         "",
         chosen.folders,
-        [lambda event: seen.extend(" ".join(child.cmdline()) for child in psutil.Process().children())],
+        [
+            lambda event: seen.extend(
+                " ".join(child.cmdline()) for child in psutil.Process().children() if not gone(child.pid)
+            )
+        ],
     )
     assert any("dsflow.shim" in command for command in seen)
     assert not any("dsflow.nursery" in command for command in seen)

@@ -27,6 +27,7 @@ OURS = [
     "notebook",
     "plotly_dash_app",
     "python_script",
+    "spark_job",
 ]
 URL = "https://example.org/meteo.zip?day={{ ds }}&all=1"
 ANSWERS = ("--set", f"source_url={URL}", "--set", "unzip=yes")
