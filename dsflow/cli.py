@@ -6,7 +6,6 @@ A command is imported only when it is called, so that `dsflow --help` costs what
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import itertools
 import os
@@ -22,6 +21,7 @@ from dsflow import __version__
 from dsflow.commands.context import Context
 from dsflow.console import Console
 from dsflow.errors import Bug, DsflowError, EnvironmentMissing, Interrupted, UsageError, did_you_mean
+from dsflow.lean import collect_seldom
 
 # name -> (where it lives, what it does in one line); the order is the order of the help screen
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -313,6 +313,5 @@ def _bug(console: Console, command: str, error: Exception) -> Bug:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Entry point: run the command line and exit."""
-    # What is imported stays; to look through it for garbage again and again is a tenth of a short command.
-    gc.set_threshold(100_000, 20, 20)
+    collect_seldom()
     sys.exit(run(args))

@@ -31,7 +31,7 @@ from IPython.core.application import BaseIPythonApplication
 from traitlets.config import Config
 
 from dsflow import forking
-from dsflow.lean import lean
+from dsflow.lean import collect_as_usual, lean
 
 _CLOSE_SECONDS = 5.0
 # No database of past input: kernels of several runs at once would wait for each other.
@@ -216,6 +216,7 @@ def _serve(report: int, connection_file: Path, heartbeat: bool) -> None:
     with lean("debugpy"):
         app.initialize([])
     gc.enable()
+    collect_as_usual()
     os.write(report, b"!")
     os.close(report)
     forking.hear_signals()

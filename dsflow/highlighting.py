@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from pygments.lexer import Lexer
 
 
+# A worker shows the same code again for every date.
+@functools.lru_cache(maxsize=100)
 def source(text: str, language: str) -> str:
     """Give code as an HTML fragment.
 

@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 
 from dsflow import forking, lending, model, shim
 from dsflow.durable import remove_tree
-from dsflow.lean import lean
+from dsflow.lean import collect_seldom, lean
 from dsflow.messages import receive, send
 from dsflow.model import Task
 
@@ -311,6 +311,7 @@ def _become_worker(
     """Be the shim of one task after the other, as long as they succeed; what went wrong may have left something."""
     _settle(environment, streams, keep=channel.fileno())
     lending.lender = channel
+    collect_seldom()
     nothing = os.open(os.devnull, os.O_RDWR)
     while True:
         # Until the shim listens, a request to stop is for the system to grant.

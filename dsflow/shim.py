@@ -27,6 +27,7 @@ from dsflow.errors import Bug, DsflowError, EnvironmentMissing, ExpectationFaile
 from dsflow.inputs import FETCHED
 from dsflow.kinds.contract import Kind, Traces, Work
 from dsflow.kinds.registry import kind_of
+from dsflow.lean import collect_seldom
 from dsflow.masking import Masker
 from dsflow.model import EVENT_PREFIX, PROTOCOL, QUARANTINE, Check, Failure, InputUsed, Outcome, Published, Status, Task
 from dsflow.outputs import Examined
@@ -85,6 +86,7 @@ class _Record:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the task of a run folder and exit with its outcome's code."""
+    collect_seldom()
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     run_folder = Path((sys.argv[1:] if arguments is None else arguments)[0])
     run(model.from_json(Task, (run_folder / "task.json").read_text(encoding="utf-8")), run_folder)

@@ -153,6 +153,7 @@ def test_a_waiting_process_that_died_is_replaced(plan: Plan) -> None:
     assert plan.run("q")
     (worker,) = plan.nursery().children()
     worker.kill()
+    plan.wait_for(lambda: gone(worker.pid))
     assert plan.run("q")
     assert plan.run("q")
 
