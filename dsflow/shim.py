@@ -121,6 +121,16 @@ def load(task: Task, jobs: Path) -> None:
         outputs.load(task)
 
 
+def load_rest(task: Task) -> None:
+    """Load what a run needs when its code has ended: to check what it staged, and for its page."""
+    from dsflow import conditions, highlighting, page
+
+    if task.expectations:
+        conditions.load()
+    highlighting.load("sql")
+    page.load()
+
+
 def execute(task: Task, run_folder: Path, data: Path, jobs: Path) -> Outcome:
     """Run a task to its end and leave its documents in the run folder.
 
@@ -158,6 +168,7 @@ def _attempt(site: Site, log: _Log, supervisor: Supervisor, record: _Record) -> 
         with supervisor.signals(), _spark(site, log, supervisor) as launcher, _staging(site) as staging:
             work = site.work(staging.folder if staging else None, log, supervisor.watch)
             work = dataclasses.replace(work, launcher=launcher)
+            work = dataclasses.replace(work, meanwhile=functools.partial(load_rest, task))
             if staging is not None and task.output is not None and task.output.store == "table":
                 examine = functools.partial(record.examine, task, staging, site.store)
                 work = dataclasses.replace(work, examine=examine)

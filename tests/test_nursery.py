@@ -153,7 +153,7 @@ def test_a_waiting_process_that_died_is_replaced(plan: Plan) -> None:
     assert plan.run("q")
     (worker,) = plan.nursery().children()
     worker.kill()
-    plan.wait_for(lambda: gone(worker.pid))
+    plan.wait_for(lambda: not plan.nursery().children())
     assert plan.run("q")
     assert plan.run("q")
 

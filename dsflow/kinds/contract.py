@@ -37,6 +37,7 @@ class Work:
         watch: Puts a child process under the memory limit; call it once per child, with its pid.
         examine: Checks the staged table with a session of its engine, so that the shim need not start another; for a
             kind that has one at hand. None where there is no table.
+        meanwhile: Loads what will be needed afterwards; for a kind whose own thread has to wait for the code.
         launcher: What starts a Python program of the job; this Python where there is nothing.
     """
 
@@ -55,6 +56,7 @@ class Work:
     progress: Callable[[int, int], None]
     watch: Callable[[int], None]
     examine: Callable[[Engine], None] | None = None
+    meanwhile: Callable[[], None] | None = None
     launcher: Sequence[str] = ()
 
 

@@ -52,6 +52,8 @@ def run(work: Work) -> None:
     thread = threading.Thread(target=execute, daemon=True)
     thread.start()
     try:
+        if work.meanwhile is not None:
+            work.meanwhile()
         thread.join()
     except BaseException:
         engine.interrupt()
