@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from dsflow.model import (
 from dsflow.quality import Subject
 from dsflow.shortforms import PREVIOUS
 from dsflow.store.datastore import Datastore, Partition
-from dsflow.store.publishing import Staging, content_hash, describe
+from dsflow.store.publishing import Staging, describe, manifest_of
 
 _FIRST_ROWS = 20
 # What Spark and its friends leave beside their data.
@@ -38,12 +37,15 @@ _MARKERS = ("_SUCCESS", "_committed_", "_started_", ".crc", "._SUCCESS")
 
 
 def load(task: Task) -> None:
-    """Load what `publish` will need for a task, in a process that will be forked."""
-    assert task.output is not None
-    if task.output.store == "table":
+    """Load what `publish` will need for a task beside its engine."""
+    if task.expectations:
+        conditions.load()
+
+
+def prepare_engine(task: Task) -> None:
+    """Make the engine ready that `publish` will need for a task, in a process that will be forked."""
+    if task.output is not None and task.output.store == "table":
         prepare(task.engine)
-        if task.expectations:
-            conditions.load()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,19 +290,7 @@ def _table_files(folder: Path, run_id: str, table: str, *, elsewhere: str) -> li
 
 
 def _manifest(task: Task, output: Output, files: tuple[File, ...], inputs: Sequence[InputUsed]) -> Manifest:
-    return Manifest(
-        run_id=task.run_id,
-        job=task.job,
-        store=output.store,
-        name=output.name,
-        ds=output.ds,
-        kind=output.kind,
-        published=dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
-        files=files,
-        inputs=tuple(inputs),
-        fingerprint=task.fingerprint,
-        hash=content_hash(files),
-    )
+    return manifest_of(output, files, run_id=task.run_id, job=task.job, inputs=inputs, fingerprint=task.fingerprint)
 
 
 def _previous(datastore: Datastore, output: Output) -> Manifest | None:

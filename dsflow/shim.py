@@ -113,21 +113,16 @@ def traces(task: Task) -> Traces:
 
 def load(task: Task, jobs: Path) -> None:
     """Load the libraries that the run of a task will need, for a process that forks a child for it."""
+    kind_of(task.kind).load(task, jobs / task.job)
+    outputs.prepare_engine(task)
+    _load_rest(task)
+
+
+def _load_rest(task: Task) -> None:
+    """Load what a run needs when its code has ended: to check what it staged, and for its page."""
     from dsflow import page
 
-    page.load()
-    kind_of(task.kind).load(task, jobs / task.job)
-    if task.output is not None:
-        outputs.load(task)
-
-
-def load_rest(task: Task) -> None:
-    """Load what a run needs when its code has ended: to check what it staged, and for its page."""
-    from dsflow import conditions, highlighting, page
-
-    if task.expectations:
-        conditions.load()
-    highlighting.load("sql")
+    outputs.load(task)
     page.load()
 
 
@@ -168,7 +163,7 @@ def _attempt(site: Site, log: _Log, supervisor: Supervisor, record: _Record) -> 
         with supervisor.signals(), _spark(site, log, supervisor) as launcher, _staging(site) as staging:
             work = site.work(staging.folder if staging else None, log, supervisor.watch)
             work = dataclasses.replace(work, launcher=launcher)
-            work = dataclasses.replace(work, meanwhile=functools.partial(load_rest, task))
+            work = dataclasses.replace(work, meanwhile=functools.partial(_load_rest, task))
             if staging is not None and task.output is not None and task.output.store == "table":
                 examine = functools.partial(record.examine, task, staging, site.store)
                 work = dataclasses.replace(work, examine=examine)

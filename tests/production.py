@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import hashlib
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from dsflow.engines.duckdb import open_engine
-from dsflow.model import Manifest, Output
-from dsflow.store.contents import content_hash, describe
+from dsflow.model import Output
+from dsflow.store.contents import describe, manifest_of
 from dsflow.store.datastore import Datastore
 from dsflow.store.publishing import Staging
 from dsflow.workspace import Workspace
@@ -97,25 +96,14 @@ def production(workspace: Workspace) -> Path:
 def publish(root: Path, table: str, ds: str, query: str) -> None:
     """Publish the rows of a query as a partition."""
     run_id = f"20261120T000000-{hashlib.sha256((table + ds + query).encode()).hexdigest()[:6]}"
-    output = Output(store="table", name=table, ds=ds)
+    output = Output(store="table", name=table, ds=ds, kind="dim" if table in _SNAPSHOTS else "fct")
     engine = open_engine(threads=1)
     with Staging(Datastore(root), run_id, output, "test") as staging:
         path = staging.folder / f"{run_id}-part-0.parquet"
         engine.write(engine.sql(query), path, ds)
         inspected = engine.inspect([path])
         files = tuple(dataclasses.replace(file, rows=inspected.rows[0]) for file in describe(staging.folder))
-        manifest = Manifest(
-            run_id=run_id,
-            job="test",
-            store="table",
-            name=table,
-            ds=ds,
-            kind="dim" if table in _SNAPSHOTS else "fct",
-            published=dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
-            files=files,
-            columns=inspected.columns,
-            hash=content_hash(files),
-        )
+        manifest = manifest_of(output, files, run_id=run_id, job="test", columns=inspected.columns)
         staging.publish(manifest)
     engine.close()
 

@@ -10,7 +10,6 @@ type, a CAST says which.
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import subprocess
 import sysconfig
 import tempfile
@@ -20,8 +19,8 @@ from pathlib import Path
 import duckdb
 
 from dsflow.engines.duckdb import open_engine
-from dsflow.model import Manifest, Output
-from dsflow.store.contents import content_hash, describe
+from dsflow.model import Output
+from dsflow.store.contents import describe, manifest_of
 from dsflow.store.datastore import Datastore
 from dsflow.store.publishing import Staging
 
@@ -116,17 +115,6 @@ def _publish(datastore: Datastore, table: str, ds: str, file: Path) -> None:
         inspected = engine.inspect([staged])
         [described] = describe(staging.folder)
         files = (dataclasses.replace(described, rows=inspected.rows[0]),)
-        manifest = Manifest(
-            run_id=run_id,
-            job="tpch",
-            store="table",
-            name=table,
-            ds=ds,
-            kind=output.kind,
-            published=dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
-            files=files,
-            columns=inspected.columns,
-            hash=content_hash(files),
-        )
+        manifest = manifest_of(output, files, run_id=run_id, job="tpch", columns=inspected.columns)
         staging.publish(manifest)
     engine.close()

@@ -13,11 +13,11 @@ from dsflow import codecells, durable
 from dsflow.engines.inference import Inferred, as_yaml, infer_schema
 from dsflow.errors import UsageError
 from dsflow.inputs import local
-from dsflow.model import Manifest, Output
+from dsflow.model import Output
 from dsflow.rendering import render
 from dsflow.sources.download import fetch
 from dsflow.store.datastore import Datastore
-from dsflow.store.publishing import Staging, content_hash, describe
+from dsflow.store.publishing import Staging, describe, manifest_of
 from dsflow.workspace import Workspace
 
 
@@ -83,20 +83,10 @@ def _in_datastore(workspace: Workspace, url: str) -> Path | None:
 def _download(datastore: Datastore, name: str, url: str, ds: str, say: Callable[[str], None]) -> Path:
     now = dt.datetime.now(dt.UTC)
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    with Staging(datastore, run_id, Output(store="raw", name=name, ds=ds), "generate-adhoc") as staging:
+    output = Output(store="raw", name=name, ds=ds)
+    with Staging(datastore, run_id, output, "generate-adhoc") as staging:
         fetch(url, staging.folder, say=say)
-        files = describe(staging.folder)
-        manifest = Manifest(
-            run_id=run_id,
-            job="",
-            store="raw",
-            name=name,
-            ds=ds,
-            published=now.isoformat(timespec="seconds"),
-            files=files,
-            hash=content_hash(files),
-        )
-        staging.publish(manifest)
+        staging.publish(manifest_of(output, describe(staging.folder), run_id=run_id, job=""))
     return datastore.target("raw", name, ds)
 
 

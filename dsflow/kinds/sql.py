@@ -52,6 +52,7 @@ def run(work: Work) -> None:
     thread = threading.Thread(target=execute, daemon=True)
     thread.start()
     try:
+        highlighting.load("sql")
         if work.meanwhile is not None:
             work.meanwhile()
         thread.join()

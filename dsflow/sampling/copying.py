@@ -19,7 +19,7 @@ from dsflow.inputs import format_of
 from dsflow.model import Fingerprint, InputUsed, Manifest, Output
 from dsflow.sampling.drawing import Rule, select, values_of
 from dsflow.store.layout import Layout
-from dsflow.store.publishing import Staging, content_hash, describe
+from dsflow.store.publishing import Staging, describe, manifest_of
 
 # What a manifest calls the one who wrote a sample; no job can have this name.
 FETCHED = "sample fetch"
@@ -70,18 +70,8 @@ def copy(layout: Layout, engine: Engine, piece: Piece) -> tuple[Manifest, int | 
         drawn = _Drawing(engine, piece, piece.bring(layout.run_folder(run_id) / "fetched"))
         drawn.write(staging.folder, run_id)
         files = describe(staging.folder)
-        manifest = Manifest(
-            run_id=run_id,
-            job=FETCHED,
-            store=output.store,
-            name=output.name,
-            ds=output.ds,
-            kind=output.kind,
-            published=dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
-            files=files,
-            inputs=piece.inputs,
-            fingerprint=piece.fingerprint,
-            hash=content_hash(files),
+        manifest = manifest_of(
+            output, files, run_id=run_id, job=FETCHED, inputs=piece.inputs, fingerprint=piece.fingerprint
         )
         manifest = _described(engine, manifest, staging.folder) if output.store == "table" else manifest
         there = drawn.there()

@@ -6,6 +6,7 @@ A name that begins with `.` or `_` is never data, at any depth: engines and tool
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import hashlib
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from dsflow.errors import JobFailed
-from dsflow.model import File
+from dsflow.model import Column, File, Fingerprint, InputUsed, Manifest, Output
 
 _RUN_PREFIX = re.compile(r"^\d{8}T\d{6}-[0-9a-f]{6}-(?=part-)")
 
@@ -103,6 +104,43 @@ def content_hash(files: Iterable[File]) -> str:
     for name, sha256 in sorted((_without_run(file.name), file.sha256) for file in files):
         digest.update(f"{sha256} {name}\0".encode())
     return digest.hexdigest()
+
+
+def manifest_of(
+    output: Output,
+    files: tuple[File, ...],
+    *,
+    run_id: str,
+    job: str,
+    inputs: Iterable[InputUsed] = (),
+    columns: tuple[Column, ...] = (),
+    fingerprint: Fingerprint | None = None,
+) -> Manifest:
+    """Give the manifest of a partition that is about to be published.
+
+    Args:
+        output: The partition.
+        files: Its files as `describe` gives them, with rows where it is a table's.
+        run_id: The run that made it.
+        job: Its job, or what stands for one.
+        inputs: What it was made from.
+        columns: Its columns, of a table.
+        fingerprint: What it was made with.
+    """
+    return Manifest(
+        run_id=run_id,
+        job=job,
+        store=output.store,
+        name=output.name,
+        ds=output.ds,
+        kind=output.kind,
+        published=dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
+        files=files,
+        columns=columns,
+        inputs=tuple(inputs),
+        fingerprint=fingerprint,
+        hash=content_hash(files),
+    )
 
 
 def _without_run(name: str) -> str:

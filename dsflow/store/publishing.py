@@ -22,7 +22,7 @@ from typing import Self
 from dsflow.durable import exchange, explained, fsync_folder, fsync_tree, make_folder, remove_tree, write_text
 from dsflow.errors import DsflowError, JobFailed, PartitionLocked
 from dsflow.model import Manifest, Output, to_json
-from dsflow.store.contents import content_hash, describe, sizes
+from dsflow.store.contents import content_hash, describe, manifest_of, sizes
 from dsflow.store.layout import Layout, Store, label
 from dsflow.store.locks import lock
 from dsflow.store.recovery import (
@@ -42,7 +42,7 @@ from dsflow.store.recovery import (
     settle_removal,
 )
 
-__all__ = ["Staging", "content_hash", "describe", "remove", "repair"]
+__all__ = ["Staging", "content_hash", "describe", "manifest_of", "remove", "repair"]
 
 
 class Staging:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import gzip
 import json
 import secrets
@@ -16,9 +15,9 @@ from typing import Any, Literal
 from dsflow.engines.duckdb import DuckDB
 from dsflow.engines.literals import identifier
 from dsflow.errors import UsageError, did_you_mean
-from dsflow.model import Input, Manifest, Output, Task
+from dsflow.model import Input, Output, Task
 from dsflow.specs.testfile import GivenSpec, TestFile
-from dsflow.store.contents import content_hash, describe
+from dsflow.store.contents import describe, manifest_of
 from dsflow.store.datastore import Datastore
 from dsflow.store.publishing import Staging
 from dsflow.testing import rows
@@ -140,18 +139,7 @@ def _publish(table: str, ds: str, part: tuple[rows.Row, ...], given: GivenSpec, 
         files = describe(staging.folder)
         inspected = stage.engine.inspect([path])
         counted = tuple(dataclasses.replace(file, rows=sum(inspected.rows)) for file in files)
-        manifest = Manifest(
-            run_id=run_id,
-            job="test",
-            store="table",
-            name=table,
-            ds=ds,
-            kind=output.kind,
-            published=dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
-            files=counted,
-            columns=inspected.columns,
-            hash=content_hash(counted),
-        )
+        manifest = manifest_of(output, counted, run_id=run_id, job="test", columns=inspected.columns)
         staging.publish(manifest)
 
 
