@@ -20,8 +20,8 @@ import click
 from dsflow import __version__
 from dsflow.commands.context import Context
 from dsflow.console import Console
-from dsflow.errors import Bug, DsflowError, EnvironmentMissing, Interrupted, UsageError, did_you_mean
-from dsflow.lean import collect_seldom
+from dsflow.errors import Bug, DsflowError, EnvironmentMissing, Interrupted, UsageError, did_you_mean, disk_full
+from dsflow.lean import collect_seldom, leave
 
 # name -> (where it lives, what it does in one line); the order is the order of the help screen
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -266,7 +266,7 @@ def run(args: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _failed(console, Interrupted("interrupted"))
     except Exception as error:
-        return _failed(console, _bug(console, _command_in(arguments), error))
+        return _failed(console, disk_full(error) or _bug(console, _command_in(arguments), error))
 
 
 def _check_current_folder() -> None:
@@ -281,7 +281,9 @@ def _failed(console: Console, error: DsflowError) -> int:
     console.error(error)
     if console.json:
         fields = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
-        console.document({"error": fields})
+        # What cannot be written there was perhaps the error.
+        with contextlib.suppress(OSError):
+            console.document({"error": fields})
     return error.exit_code
 
 
@@ -314,4 +316,8 @@ def _bug(console: Console, command: str, error: Exception) -> Bug:
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Entry point: run the command line and exit."""
     collect_seldom()
-    sys.exit(run(args))
+    for name in ("stdout", "stderr"):
+        # Closed by whoever started this (`>&-`): there is nobody to tell.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    leave(run(args))

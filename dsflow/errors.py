@@ -144,3 +144,12 @@ def did_you_mean(word: str, known: object) -> str:
     names = [str(name) for name in known] if hasattr(known, "__iter__") else []
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def disk_full(error: Exception) -> EnvironmentMissing | None:
+    """Give the error that says so where the disk, or somebody's share of it, was full."""
+    import errno
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EnvironmentMissing(f"the disk is full: {error}", "Free some space and run again.")
+    return None

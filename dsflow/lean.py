@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
+import os
 import sys
+import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 _USUAL = gc.get_threshold()
 _SELDOM = (100_000, 20, 20)
@@ -23,6 +27,26 @@ def collect_seldom() -> None:
 def collect_as_usual() -> None:
     """Look for garbage as a new interpreter does, in a process that is about to run a person's code."""
     gc.set_threshold(*_USUAL)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process as an interpreter ends, but without taking apart what it has loaded.
+
+    That takes as long as a short command, and frees what the system frees anyway. Threads are waited for and exit
+    handlers run.
+
+    Args:
+        code: The exit code.
+    """
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            # Lines are written out one by one; who reads what is left may be gone.
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+    finally:
+        os._exit(code)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,15 @@ from typing import IO, NoReturn
 from dsflow import model, outputs
 from dsflow.durable import remove_tree, write_text
 from dsflow.engines.contract import Engine
-from dsflow.errors import Bug, DsflowError, EnvironmentMissing, ExpectationFailed, Interrupted, JobFailed
+from dsflow.errors import (
+    Bug,
+    DsflowError,
+    EnvironmentMissing,
+    ExpectationFailed,
+    Interrupted,
+    JobFailed,
+    disk_full,
+)
 from dsflow.inputs import FETCHED
 from dsflow.kinds.contract import Kind, Traces, Work
 from dsflow.kinds.registry import kind_of
@@ -301,11 +309,7 @@ def _leave(run_folder: Path, task: Task, outcome: Outcome, body: str) -> None:
 
 
 def _explain_os(error: OSError) -> DsflowError:
-    import errno
-
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EnvironmentMissing(f"the disk is full: {error}", "Free some space and run again.")
-    return JobFailed(f"{error}")
+    return disk_full(error) or JobFailed(f"{error}")
 
 
 if __name__ == "__main__":

@@ -335,6 +335,36 @@ CLASSES = [
 ]  # fmt: skip
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full (Linux)")
+@pytest.mark.parametrize("arguments", [["--help"], ["exit-codes", "--json"]])
+def test_a_disk_that_is_full_is_said_and_no_bug(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "dsflow", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == errors.EnvironmentMissing.exit_code
+    assert done.stderr.startswith("error: the disk is full")
+    assert "bug" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_output_that_nobody_wants_is_no_error() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m dsflow --version >&- 2>&-"], capture_output=True, check=False
+    )
+    assert done.returncode == 0
+
+
+def test_at_the_end_threads_are_waited_for_and_exit_handlers_run() -> None:
+    code = """if True:
+        import atexit, threading, time
+        from dsflow import lean
+        atexit.register(print, "handler")
+        threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+        lean.leave(3)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (3, ["thread", "handler"])
+
+
 def test_every_error_has_an_exit_code_that_is_explained(dsflow: Dsflow) -> None:
     assert {made.exit_code for made in CLASSES} | {0} == set(EXIT_CODES)
     shown = dsflow("exit-codes").out
