@@ -7,10 +7,10 @@ import datetime as dt
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dsflow.errors import DsflowError, Interrupted, UsageError, did_you_mean
-from dsflow.freshness import Standing, wanted_runtime
+from dsflow.freshness import Standing, needs_of, wanted_runtime
 from dsflow.interruption import Interruption
 from dsflow.model import Failure, Notice, Outcome, Status
 from dsflow.pipeline import Pipeline
@@ -19,7 +19,7 @@ from dsflow.prepare import assignment_of
 from dsflow.quantities import memory_bytes
 from dsflow.runner import Emitter, Listener, Runner, pause_before_retry
 from dsflow.runtimes.contract import Folders
-from dsflow.runtimes.registry import choose
+from dsflow.runtimes.registry import Runtimes
 from dsflow.scheduler import Scheduler
 from dsflow.specs.load import JobSpec, WorkspaceSpec
 from dsflow.tasks import Maker
@@ -41,6 +41,7 @@ class Ground:
         maker: Makes the tasks.
         given: The parameters that each job is given, by name, as text.
         runtime: A runtime by name; the job's, then the workspace's, where None.
+        runtimes: Where the tasks run.
     """
 
     workspace: Workspace
@@ -50,6 +51,26 @@ class Ground:
     maker: Maker
     given: Mapping[str, Mapping[str, str]]
     runtime: str | None = None
+    runtimes: Runtimes = field(default_factory=Runtimes)
+
+    @property
+    def folders(self) -> Folders:
+        """Where the jobs and the data are."""
+        return Folders(jobs=self.workspace.jobs, datastore=self.workspace.datastore.resolve())
+
+    def warm_up(self, job: str) -> None:
+        """Let a job's runtime load what its tasks will need, while a plan is being made."""
+        spec = self.pipeline.nodes[job].job
+        # What is wrong with the job is said when it is planned or run.
+        with contextlib.suppress(DsflowError):
+            wanted = wanted_runtime(spec, self.settings, self.runtime)
+            runtime, _ = self.runtimes.choose(wanted)
+            task, _ = self.maker.task(job, None, self.given.get(job, {}))
+            runtime.warm_up(task, needs_of(spec, self.settings, wanted), self.folders)
+
+    def close(self) -> None:
+        """End what is kept ready for its tasks."""
+        self.runtimes.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +164,8 @@ class _Launch:
         """Choose where a job runs, before anything starts."""
         wanted = self._wanted(job)
         if wanted not in self._runners:
-            runtime, reason = choose(wanted)
-            workspace = self._ground.workspace
-            folders = Folders(jobs=workspace.jobs, datastore=workspace.datastore.resolve())
-            self._runners[wanted] = Runner(runtime, reason, folders, self._emit)
+            runtime, reason = self._ground.runtimes.choose(wanted)
+            self._runners[wanted] = Runner(runtime, reason, self._ground.folders, self._emit)
         self._runners[wanted].expect(tasks, batch=batch)
 
     def close(self) -> None:

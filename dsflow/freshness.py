@@ -28,7 +28,7 @@ from dsflow.quantities import show_bytes
 from dsflow.reads import Read, later, newest_at, partitions_read
 from dsflow.records import RUNNING, Record, parameters_of
 from dsflow.runtimes.contract import Folders, Needs, Runtime
-from dsflow.runtimes.registry import choose
+from dsflow.runtimes.registry import Runtimes
 from dsflow.spark.settings import is_local
 from dsflow.specs.load import JobSpec, WorkspaceSpec
 from dsflow.store.index import Entry, Index, Seen
@@ -59,6 +59,7 @@ def standing(
     history: History,
     runtime: str | None = None,
     given: Mapping[str, str] | None = None,
+    runtimes: Runtimes | None = None,
 ) -> Standing:
     """Give what knows how every partition stands.
 
@@ -69,25 +70,27 @@ def standing(
         history: Its runs.
         runtime: The runtime that runs would have; that of the job, then of the workspace, where None.
         given: Parameters by name, as text; each counts for the jobs that declare it.
+        runtimes: Those that the command has chosen already.
     """
     datastore = workspace.datastore.resolve()
     with contextlib.suppress(OSError, DsflowError):  # it may not be ours to repair
         repair(Layout(datastore))
     maker = Maker(workspace, settings, pipeline)
     folders = Folders(jobs=workspace.jobs, datastore=datastore)
+    chosen = runtimes or Runtimes()
 
     @functools.cache
     def runtime_of(name: str) -> Runtime | None:
         try:
-            return choose(name)[0]
+            return chosen.choose(name)[0]
         except EnvironmentMissing:
             return None
 
     @functools.cache
     def place(name: str, needs: Needs) -> str:
-        chosen = runtime_of(name)
+        found = runtime_of(name)
         try:
-            return chosen.identify(needs, folders) if chosen else ""
+            return found.identify(needs, folders) if found else ""
         except EnvironmentMissing:
             return ""
 

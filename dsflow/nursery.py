@@ -4,8 +4,9 @@
     python -P -m dsflow.nursery SOCKET     in a container of its own, with one task at a time
 
 The host sends a message for every task, with three open files: what the task reads, what it prints into, and the end
-of a pipe that brings its exit code. A child becomes the shim (`dsflow.shim`) of that one task. Nothing of a task ever
-runs in the nursery itself, so that every task finds it as the first one did.
+of a pipe that brings its exit code; before the first one it may ask that what a task needs be loaded. A child becomes
+the shim (`dsflow.shim`) of that one task. Nothing of a task ever runs in the nursery itself, so that every task finds
+it as the first one did.
 
 A child whose task can have left nothing behind (its kind knows: a query that only reads, a notebook, whose code runs in
 a kernel) does not end with it, but takes the next task of the same job. Kernels are forked here too, for those who ask.
@@ -102,7 +103,9 @@ class Nursery:
         if received is None:
             return False
         message, files = received
-        if "signal" in message:
+        if "load" in message:
+            _load(model.from_json(Task, message["load"]), Path(message["jobs"]))
+        elif "signal" in message:
             self._signal(message["run"], message["signal"])
         else:
             self._start(Path(message["folder"]), self._environment | message["environment"], files)

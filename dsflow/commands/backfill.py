@@ -60,6 +60,9 @@ def backfill(
     whole.check_sources(jobs)
     sampled.provide(context, whole, jobs, (first, last), offline=offline, dry_run=options.dry_run)
     ground = plans.ground_of(context, whole, jobs, options.params, options.runtime)
+    ctx.call_on_close(ground.close)
+    if not options.dry_run and (first != last or len(jobs) > 1):
+        ground.warm_up(jobs[0])
     wanted = frozenset(map(plan.State, only)) or None
     made = plan.make(
         whole, jobs, first, last, ground.standing, force=options.force, only=wanted, latest_first=latest_first

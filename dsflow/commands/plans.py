@@ -144,18 +144,20 @@ def ground_of(
     from dsflow.execution import Ground, given_to
     from dsflow.freshness import standing
     from dsflow.parameters import parse_given
+    from dsflow.runtimes.registry import Runtimes
     from dsflow.tasks import Maker
 
     workspace, settings, given = context.workspace, context.settings, parse_given(params)
-    maker = Maker(workspace, settings, pipeline)
+    maker, runtimes = Maker(workspace, settings, pipeline), Runtimes()
     return Ground(
         workspace=workspace,
         settings=settings,
         pipeline=pipeline,
-        standing=standing(workspace, settings, pipeline, context.history, runtime, given),
+        standing=standing(workspace, settings, pipeline, context.history, runtime, given, runtimes),
         maker=maker,
         given=given_to(maker, jobs, given),
         runtime=runtime,
+        runtimes=runtimes,
     )
 
 

@@ -91,6 +91,9 @@ class Runtime(Protocol):
         With `batch` that may be more than usual: what otherwise is made for each task and removed after it.
         """
 
+    def warm_up(self, task: Task, needs: Needs, folders: Folders) -> None:
+        """Begin to load what this task and others of its job will need, and return at once; they may never come."""
+
     def close(self) -> None:
         """End what is kept ready; tasks that still run end with it."""
 

@@ -6,6 +6,7 @@ A single task gets a new interpreter. Several get a warm process that has everyt
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -87,6 +88,15 @@ class Process:
         """Be told that so many tasks will be started."""
         self._tasks += tasks - 1
 
+    def warm_up(self, task: Task, needs: Needs, folders: Folders) -> None:
+        """Have a warm process load the libraries of a task, where it will run in this Python."""
+        if sys.platform == "linux" and not needs.requirements:
+            with self._choosing:
+                nursery = self._warm(sys.executable)
+            # It is gone: whoever starts a task gets another one.
+            with contextlib.suppress(OSError):
+                nursery.load(task, folders.jobs)
+
     def close(self) -> None:
         """End the warm processes; this runtime can go on, with new ones."""
         with self._choosing:
@@ -147,14 +157,17 @@ class Process:
         """Give the warm process of an interpreter; None where there is one task only, or forks are unsafe (macOS)."""
         with self._choosing:
             self._tasks += 1
-            if self._tasks < MANY or sys.platform != "linux":
+            if sys.platform != "linux" or (self._tasks < MANY and python not in self._nurseries):
                 return None
-            nursery = self._nurseries.get(python)
-            if nursery is None or not nursery.is_alive():
-                if nursery is not None:
-                    nursery.close()
-                nursery = self._nurseries[python] = WarmPython(python)
-            return nursery
+            return self._warm(python)
+
+    def _warm(self, python: str) -> WarmPython:
+        nursery = self._nurseries.get(python)
+        if nursery is None or not nursery.is_alive():
+            if nursery is not None:
+                nursery.close()
+            nursery = self._nurseries[python] = WarmPython(python)
+        return nursery
 
 
 def end_leftovers(run_id: str) -> None:

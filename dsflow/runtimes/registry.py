@@ -21,6 +21,29 @@ def runtime_of(name: str) -> Runtime:
     return cast(Runtime, getattr(importlib.import_module(module), attribute)())
 
 
+class Runtimes:
+    """The runtimes of one command: each is chosen once, and closed at the end."""
+
+    def __init__(self) -> None:
+        self._chosen: dict[str, tuple[Runtime, str]] = {}
+
+    def choose(self, wanted: str) -> tuple[Runtime, str]:
+        """Give the runtime to use and the reason for it, as `choose` does.
+
+        Raises:
+            EnvironmentMissing: it cannot run tasks here.
+        """
+        if wanted not in self._chosen:
+            self._chosen[wanted] = choose(wanted)
+        return self._chosen[wanted]
+
+    def close(self) -> None:
+        """Let them end what they keep ready."""
+        for runtime, _ in self._chosen.values():
+            runtime.close()
+        self._chosen.clear()
+
+
 def choose(wanted: str) -> tuple[Runtime, str]:
     """Give the runtime to use and the reason for it; `auto` takes the first that can run tasks here.
 

@@ -14,7 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dsflow import model
 from dsflow.messages import send
+from dsflow.model import Task
 from dsflow.runtimes.contract import Ending
 
 _CLOSE_SECONDS = 10
@@ -30,6 +32,15 @@ class Nursery:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._sending = threading.Lock()
+        self._idle = True  # nothing was started yet
+
+    def load(self, task: Task, jobs: Path) -> None:
+        """Have it load what a task will need, before any is started.
+
+        Raises:
+            OSError: the nursery is gone.
+        """
+        self._send({"load": model.to_json(task), "jobs": str(jobs)}, [])
 
     def start(self, run_folder: Path, environment: Mapping[str, str]) -> Child:
         """Start the shim for a run folder as a child of the nursery.
@@ -45,6 +56,7 @@ class Nursery:
             read_end, guard = _pipe(theirs, ours)
             output, write_end = _pipe(ours, theirs)
             report, report_end = _pipe(ours, theirs)
+            self._idle = False
             message = {"folder": str(run_folder), "environment": dict(environment)}
             self._send(message, [read_end, write_end, report_end])
             ours.pop_all()
@@ -104,6 +116,8 @@ class WarmPython(Nursery):
     def close(self) -> None:
         """End the nursery; tasks that still run end with it."""
         self._control.close()
+        if self._idle:
+            self._process.kill()  # it may be loading still
         try:
             self._process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:

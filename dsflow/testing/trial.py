@@ -26,7 +26,7 @@ from dsflow.prepare import assignment_of
 from dsflow.queries import is_ordered
 from dsflow.runner import Emitter, Runner
 from dsflow.runtimes.contract import Folders, Runtime
-from dsflow.runtimes.registry import choose
+from dsflow.runtimes.registry import Runtimes
 from dsflow.spark import access, server
 from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job, load_workspace
 from dsflow.specs.testfile import TestFile, load_test
@@ -123,7 +123,7 @@ class Trials:
     def __init__(self, workspace: Workspace, runtime: str | None = None) -> None:
         self._workspace = workspace
         self.runtime = runtime
-        self._runtimes: dict[str, tuple[Runtime, str]] = {}
+        self._runtimes = Runtimes()
 
     def __enter__(self) -> Self:
         return self
@@ -135,9 +135,7 @@ class Trials:
 
     def close(self) -> None:
         """End what is kept ready."""
-        for runtime, _ in self._runtimes.values():
-            runtime.close()
-        self._runtimes.clear()
+        self._runtimes.close()
 
     def judge(self, job: str, path: Path) -> Verdict:
         """Run the test in a file and give the verdict."""
@@ -227,10 +225,7 @@ class Trials:
         return task, {access.SERVER: str(folder)}
 
     def _runtime(self, name: str) -> tuple[Runtime, str]:
-        wanted = "process" if name == "auto" else name
-        if wanted not in self._runtimes:
-            self._runtimes[wanted] = choose(wanted)
-        return self._runtimes[wanted]
+        return self._runtimes.choose("process" if name == "auto" else name)
 
     def _compared(self, told: Verdict, test: TestFile, folder: Path, trial: Trial) -> Verdict:
         """Give the verdict on a run."""
