@@ -19,12 +19,15 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import zmq
+from ipykernel import ipkernel
 from ipykernel.compiler import XCachingCompiler
+from ipykernel.control import ControlThread
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.application import BaseIPythonApplication
@@ -34,13 +37,13 @@ from dsflow import forking
 from dsflow.lean import collect_as_usual, lean
 
 _CLOSE_SECONDS = 5.0
-# No database of past input: kernels of several runs at once would wait for each other.
 # What a kernel loads only when it starts, or runs its first cell.
 _LATE = (
-    "IPython.core.completerlib", "IPython.core.debugger", "IPython.core.oinspect", "IPython.extensions.storemagic",
-    "ipykernel.debugger", "psutil", "pygments.formatters.terminal256", "stack_data", "tornado.platform.asyncio",
-    "tornado.queues",
+    "IPython.core.completerlib", "IPython.core.debugger", "IPython.core.logger", "IPython.core.oinspect",
+    "IPython.extensions.storemagic", "ipykernel.debugger", "psutil", "pygments.formatters.terminal256", "stack_data",
+    "tornado.platform.asyncio", "tornado.queues",
 )  # fmt: skip
+# No database of past input: kernels of several runs at once would wait for each other.
 _SETTINGS = {"HistoryManager": {"enabled": False, "hist_file": ":memory:"}}
 
 
@@ -160,9 +163,11 @@ def _make_way(folder: Path) -> None:
     """Forget modules that are called like one of the job's, unless every kernel has them: its own are found first."""
     if _own is None:
         return
-    theirs = {name.removesuffix(".py") for name in os.listdir(folder)}
-    for module in [module for module in sys.modules if module.partition(".")[0] in theirs and module not in _own]:
-        del sys.modules[module]
+    # To look at the name of every module would copy hundreds of pages.
+    theirs = {name.removesuffix(".py") for name in os.listdir(folder)} & sys.modules.keys()
+    for module in [module for module in sys.modules if module.partition(".")[0] in theirs] if theirs - _own else ():
+        if module not in _own:
+            del sys.modules[module]
 
 
 def _make_ready() -> None:
@@ -212,6 +217,8 @@ def _serve(report: int, connection_file: Path, heartbeat: bool) -> None:
     app = _application()
     app.connection_file = str(connection_file)
     app.with_heartbeat = heartbeat
+    # Else records are made for handlers that drop them.
+    app.log.setLevel(app.log_level)
     # Nobody debugs a run, and ipykernel loads a whole debugger where there is one.
     with lean("debugpy"):
         app.initialize([])
@@ -224,6 +231,20 @@ def _serve(report: int, connection_file: Path, heartbeat: bool) -> None:
     # ipykernel ends its threads in an order in which this one may wait ten seconds for another that is gone.
     app.control_thread.stop()
     app.control_thread.join(_CLOSE_SECONDS)
+
+
+@contextlib.contextmanager
+def _without_modules() -> Iterator[None]:
+    """Let a kernel that is made believe that nothing is loaded.
+
+    It lists the files of all modules for its debugger; in a fork each that is looked at costs the copy of a page.
+    """
+    module: Any = ipkernel
+    module.sys = SimpleNamespace(modules={})
+    try:
+        yield
+    finally:
+        module.sys = sys
 
 
 class _ConfiguredOnce(BaseIPythonApplication):
@@ -269,13 +290,19 @@ class _KernelApp(IPKernelApp, _ConfiguredOnce):
             super().init_heartbeat()  # type: ignore[no-untyped-call]
 
     def init_control(self, context: zmq.Context[Any]) -> None:
-        """Listen to requests to end; without the thread that hands cells out to several shells, as there is one."""
-        super().init_control(context)  # type: ignore[no-untyped-call]
+        """Listen to requests to end; without a way to a debugger, nor the thread that hands cells out to subshells."""
+        self.control_socket = context.socket(zmq.ROUTER)
+        self.control_socket.linger = 1000
+        self.control_socket.router_handover = 1
+        self.control_port = self._bind_socket(self.control_socket, self.control_port)  # type: ignore[no-untyped-call]
+        self.debugpy_socket = self.debug_shell_socket = context.socket(zmq.DEALER)
+        self.control_thread = ControlThread(daemon=True)  # type: ignore[no-untyped-call]
         self.shell_channel_thread = None
 
     def init_kernel(self) -> None:
         """Make the kernel, and make a shell that was there before it its own."""
-        super().init_kernel()  # type: ignore[no-untyped-call]
+        with _without_modules():
+            super().init_kernel()  # type: ignore[no-untyped-call]
         self.kernel.shell.kernel = self.kernel.shell.parent = self.kernel
 
     def log_connection_info(self) -> None:

@@ -174,8 +174,11 @@ class Kernel:
             raise KernelDied(f"the kernel did not start ({self.ending()})", traceback=self.last_words())
 
     async def _answered(self) -> None:
-        """Wait for one question to be answered in full: then the kernel hears us, and we hear everything it says."""
+        """Wait until the kernel hears us, and we hear everything it says: that it welcomes us, or answers in full."""
         assert self.client is not None
+        # A forked kernel listens already.
+        if self._ready is not None and await _welcomed(self.client):
+            return
         deadline = time.monotonic() + _START_SECONDS
         while not await _heard(self.client, self.client.kernel_info()):
             if not self._running() or time.monotonic() > deadline:
@@ -217,6 +220,14 @@ class Kernel:
 
 async def _clean_up(manager: AsyncKernelManager) -> None:
     await ensure_async(manager.cleanup_resources())
+
+
+async def _welcomed(client: AsyncKernelClient) -> bool:
+    """Say whether the kernel greets who listens to what it says, and has done so by now (ipykernel 7 does)."""
+    with contextlib.suppress(Empty):
+        message = await client.get_iopub_msg(timeout=0.1)
+        return bool(message["msg_type"] == "iopub_welcome")
+    return False
 
 
 async def _heard(client: AsyncKernelClient, request: str) -> bool:
