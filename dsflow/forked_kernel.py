@@ -15,6 +15,7 @@ import faulthandler
 import gc
 import importlib
 import os
+import secrets
 import sys
 import time
 import traceback
@@ -177,6 +178,7 @@ def _make_ready() -> None:
     kinds: tuple[Any, Any] = _KernelApp, ZMQInteractiveShell
     app = kinds[0](config=Config(_SETTINGS))
     app.configure()
+    app.session  # noqa: B018  # made when it is first asked for
     shell = kinds[1](profile_dir=app.profile_dir, user_ns={}, compiler_class=XCachingCompiler, config=app.config)
     for name in ("__IPYTHON__", "display"):
         builtins.__dict__.pop(name, None)
@@ -189,12 +191,13 @@ def _make_ready() -> None:
 def _application() -> Any:
     """Give the application of this kernel. Where it was made ahead with its shell, both become those of this process.
 
-    What the shell had from the process that made it (environment, folder, streams, main module) it has from this one.
+    What they had from the process that made it (environment, folder, streams, main module) it has from this one.
     """
     if _ready is None:
         return _KernelApp.instance(config=Config(_SETTINGS))
     app, shell, filters = _ready
     warnings.filters[:0] = filters  # type: ignore[index]
+    app.session.pid, app.session.session = os.getpid(), secrets.token_hex(16)
     for single in (app, shell):
         for kind in type(single)._walk_mro():
             kind._instance = single
@@ -304,6 +307,19 @@ class _KernelApp(IPKernelApp, _ConfiguredOnce):
         with _without_modules():
             super().init_kernel()  # type: ignore[no-untyped-call]
         self.kernel.shell.kernel = self.kernel.shell.parent = self.kernel
+
+    def init_code(self) -> None:
+        """Run what the profile has for the start of every session, and hide it from `%who`; nobody gave any options."""
+        self._run_startup_files()  # type: ignore[no-untyped-call]
+        self._run_exec_lines()  # type: ignore[no-untyped-call]
+        self._run_exec_files()  # type: ignore[no-untyped-call]
+        shell: Any = self.shell
+        if self.hide_initial_ns:
+            shell.user_ns_hidden.update(shell.user_ns)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # For `%reset`. To copy the names of all modules would copy hundreds of pages.
+        shell._sys_modules_keys = set(sys.modules) if _own is None else _own
 
     def log_connection_info(self) -> None:
         """Remember the ports, and tell nobody: the one client knows them."""
