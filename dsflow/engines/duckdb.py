@@ -141,13 +141,12 @@ class DuckDB:
         shown: list[tuple[Any, ...]] = []
         for file in files:
             with _explained(f"reading {file.name}"):
-                relation = self.connection.sql(f"SELECT * FROM {parquet([file])}")
                 counted = self.connection.execute(f"SELECT num_rows FROM parquet_file_metadata({files_list([file])})")
                 rows.append(int(counted.fetchall()[0][0]))
-                if len(shown) < first:
-                    shown += relation.limit(first - len(shown)).fetchall()
-            columns = zip(relation.columns, relation.types, strict=True)
-            schemas.append(tuple(Column(name=name, type=str(type_)) for name, type_ in columns))
+                # One statement for the columns and the rows: each opens the file again.
+                part = self.connection.execute(f"SELECT * FROM {parquet([file])} LIMIT {max(0, first - len(shown))}")
+                schemas.append(tuple(Column(name=name, type=str(type_)) for name, type_, *_ in part.description or ()))
+                shown += part.fetchall()
             if schemas[-1] != schemas[0]:
                 raise JobFailed(
                     f"{file.name} has other columns than {files[0].name}", "All files of a partition agree."

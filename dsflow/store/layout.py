@@ -55,15 +55,15 @@ class Layout:
 
     def dataset(self, store: Store, name: str) -> Path:
         """Give the folder of a table or a raw dataset."""
-        return self.root / FOLDERS[store] / check_name(name, f"{_what(store)} name")
+        return self.root.joinpath(*self._parts(store, name))
 
     def target(self, store: Store, name: str, ds: str) -> Path:
         """Give the folder of a published partition."""
-        return self.dataset(store, name) / f"ds={check_name(ds, 'ds')}"
+        return self.root.joinpath(*self._parts(store, name), f"ds={check_name(ds, 'ds')}")
 
     def staged(self, run_id: str, store: Store, name: str, ds: str) -> Path:
         """Give the folder in which a run writes its partition."""
-        return self.run_folder(run_id) / self._inside(store, name, ds)
+        return self.run_folder(run_id).joinpath(*self._parts(store, name), f"ds={check_name(ds, 'ds')}")
 
     def run_folder(self, run_id: str) -> Path:
         """Give the folder with all that is temporary of a run."""
@@ -75,16 +75,16 @@ class Layout:
 
     def manifests(self, store: Store, name: str) -> Path:
         """Give the folder of the manifests of a table or a raw dataset."""
-        return self.own / "manifests" / self.dataset(store, name).relative_to(self.root)
+        return self.own.joinpath("manifests", *self._parts(store, name))
 
     def index(self, store: Store, name: str) -> Path:
         """Give the file that remembers what the manifests of a table or a raw dataset say."""
-        folder = self.own / "index" / self.dataset(store, name).relative_to(self.root)
-        return folder.with_name(f"{folder.name}.json")
+        folder, name = self._parts(store, name)
+        return self.own.joinpath("index", folder, f"{name}.json")
 
     def lock(self, store: Store, name: str, ds: str) -> Path:
         """Give the lock file of a partition."""
-        return self.own / "locks" / self._inside(store, name, ds)
+        return self.own.joinpath("locks", *self._parts(store, name), f"ds={check_name(ds, 'ds')}")
 
     @functools.cached_property
     def _real_root(self) -> Path:
@@ -102,8 +102,8 @@ class Layout:
                 "Put a real folder there; a partition can only be replaced within one file system.",
             )
 
-    def _inside(self, store: Store, name: str, ds: str) -> Path:
-        return self.target(store, name, ds).relative_to(self.root)
+    def _parts(self, store: Store, name: str) -> tuple[str, str]:
+        return FOLDERS[store], check_name(name, f"{_what(store)} name")
 
 
 def check_name(name: str, what: str) -> str:
