@@ -31,8 +31,8 @@ from peers import DAGSTER, DBT, FIRST, KEDRO, PAPERMILL, SQLMESH, CannotInstall,
 
 DSFLOW = [sys.executable, "-m", "dsflow"]
 SHOPS = 200
-# One more than this machine's cores: while a task waits for the disk, another computes.
-SQL_WORKERS = (os.cpu_count() or 1) + 1
+# While a task waits for the disk, another computes.
+SQL_WORKERS = 2 * (os.cpu_count() or 1)
 CELL = "print('hello', ds)"
 NOTEBOOK = {
     "cells": [

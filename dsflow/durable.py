@@ -117,6 +117,9 @@ def remove_tree(path: Path) -> None:
         with contextlib.suppress(OSError):
             path.unlink()
         return
+    shutil.rmtree(path, ignore_errors=True)
+    if not path.exists():
+        return
     with contextlib.suppress(OSError):
         path.chmod(0o700)
     for place, folders, _ in os.walk(path):

@@ -19,7 +19,8 @@ Tables and raw datasets are kept apart everywhere, because they may share a name
 
 from __future__ import annotations
 
-import functools
+import itertools
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -86,21 +87,22 @@ class Layout:
         """Give the lock file of a partition."""
         return self.own.joinpath("locks", *self._parts(store, name), f"ds={check_name(ds, 'ds')}")
 
-    @functools.cached_property
-    def _real_root(self) -> Path:
-        return self.root.resolve()
-
     def check_inside(self, path: Path) -> None:
         """Refuse a path that leaves the datastore over a symbolic link.
 
         Raises:
             UsageError: it does.
         """
-        if not path.resolve().is_relative_to(self._real_root):
+        steps = itertools.accumulate(path.relative_to(self.root).parts, os.path.join, initial=str(self.root))
+        # Without a link below the root there is nothing to follow.
+        if any(map(os.path.islink, itertools.islice(steps, 1, None))) and not self._is_inside(path):
             raise UsageError(
                 f"{path} is reached over a link that leaves the datastore {self.root}",
                 "Put a real folder there; a partition can only be replaced within one file system.",
             )
+
+    def _is_inside(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self.root.resolve())
 
     def _parts(self, store: Store, name: str) -> tuple[str, str]:
         return FOLDERS[store], check_name(name, f"{_what(store)} name")
