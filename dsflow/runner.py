@@ -11,6 +11,7 @@ import dataclasses
 import datetime as dt
 import getpass
 import json
+import os
 import platform
 import secrets
 import signal
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dsflow import __version__, durable, model
+from dsflow.engines.registry import CORES
 from dsflow.errors import DsflowError, EnvironmentMissing, ExpectationFailed, Interrupted, UsageError
 from dsflow.interruption import Interruption
 from dsflow.model import (
@@ -69,6 +71,11 @@ class Assignment:
     retries: int = 0
     pass_environment: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def processors() -> int:
+    """Give how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def new_run_id(now: dt.datetime | None = None) -> str:
@@ -216,7 +223,7 @@ class Runner:
         run_folder = self._folders.datastore / task.folder
         _make_run_folder(run_folder, task)
         started = dt.datetime.now(dt.UTC)
-        running = self._runtime.start(task, place, self._folders, _environment(assignment))
+        running = self._runtime.start(task, place, self._folders, {**self._share(), **_environment(assignment)})
         with self._watched(running, task):
             # The shim is on its way already: slow listeners (a database to open) cost nothing.
             self.emit(RunStarted(task=task))
@@ -234,6 +241,12 @@ class Runner:
                     needs, self._folders, lambda line: self.emit(Notice(text=line))
                 )
             return self._places[needs]
+
+    def _share(self) -> dict[str, str]:
+        """Give a run its part of the processors where others run beside it: each engine would take all of them."""
+        with self._lock:
+            others = len(self._running)
+        return {CORES: str(max(1, processors() // (others + 1)))} if others else {}
 
     @contextlib.contextmanager
     def _watched(self, running: Running, task: Task) -> Iterator[None]:
@@ -284,8 +297,6 @@ def _make_run_folder(run_folder: Path, task: Task) -> None:
 
 
 def _environment(assignment: Assignment) -> dict[str, str]:
-    import os
-
     # Whoever asks for samples must not get production because the code runs in a container.
     names = (*assignment.pass_environment, ENABLE, ENABLE_OFFLINE)
     passed = {name: os.environ[name] for name in names if name in os.environ}

@@ -77,9 +77,9 @@ def plan_options(function: _Function) -> _Function:
 
 def usual_workers() -> int:
     """Give how many tasks run at once where nobody says: one per processor that this process may use."""
-    import os
+    from dsflow.runner import processors
 
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return processors()
 
 
 def options_of(values: Mapping[str, Any]) -> PlanOptions:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 from dsflow.engines.contract import Engine
 
+# How many processors a run may take, so that those beside it have theirs.
+CORES = "DSFLOW_CORES"
 ENGINES = {"duckdb": "dsflow.engines.duckdb", "spark": "dsflow.engines.spark"}
 
 
@@ -24,8 +27,11 @@ def open_engine(name: str, *, threads: float | None = None, memory: int | None =
 
     Args:
         name: A key of ENGINES.
-        threads: Cores it may use; all by default.
+        threads: Cores it may use; where None, this run's share of them if others run beside it, or all.
         memory: Bytes it may use; the engine's default where None.
     """
+    share = os.environ.get(CORES, "")
+    if threads is None and share.isdigit():
+        threads = int(share)
     engine: Engine = importlib.import_module(ENGINES[name]).open_engine(threads=threads, memory=memory)
     return engine
