@@ -58,19 +58,15 @@ class Ground:
         """Where the jobs and the data are."""
         return Folders(jobs=self.workspace.jobs, datastore=self.workspace.datastore.resolve())
 
-    def warm_up(self, job: str) -> None:
-        """Let a job's runtime load what its tasks will need, while a plan is being made."""
+    def load(self, job: str) -> None:
+        """Let a job's runtime load what its tasks will need, if it is warm, while a plan is being made."""
         spec = self.pipeline.nodes[job].job
         # What is wrong with the job is said when it is planned or run.
         with contextlib.suppress(DsflowError):
             wanted = wanted_runtime(spec, self.settings, self.runtime)
             runtime, _ = self.runtimes.choose(wanted)
             task, _ = self.maker.task(job, None, self.given.get(job, {}))
-            runtime.warm_up(task, needs_of(spec, self.settings, wanted), self.folders)
-
-    def close(self) -> None:
-        """End what is kept ready for its tasks."""
-        self.runtimes.close()
+            runtime.load(task, needs_of(spec, self.settings, wanted), self.folders)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,6 @@ def backfill(
     dsflow backfill create-table-weather+ 2013-01-01..2013-01-31
     dsflow backfill 2013-01 --only failed -j 4 -y
     """
-    from dsflow import plan
     from dsflow.partitions import span
 
     context: Context = ctx.obj
@@ -53,16 +52,19 @@ def backfill(
             "Usage: dsflow backfill [SELECTION]... A..B", "Such as `dsflow backfill 2026-10-01..yesterday`."
         )
     first, last = span(arguments[-1])
+    runtimes = plans.runtimes_of(context, options, warm=first != last)
+    ctx.call_on_close(runtimes.close)
+    # Loaded while what is warm starts.
+    from dsflow import plan
+
     pace = options.pace()
     whole = sampled.pipeline_of(context)
     jobs = plans.planned_jobs(whole, arguments[:-1], options.exclude)
     jobs = sampled.without_sources(context, whole, jobs, arguments[:-1])
     whole.check_sources(jobs)
     sampled.provide(context, whole, jobs, (first, last), offline=offline, dry_run=options.dry_run)
-    ground = plans.ground_of(context, whole, jobs, options.params, options.runtime)
-    ctx.call_on_close(ground.close)
-    if not options.dry_run and (first != last or len(jobs) > 1):
-        ground.warm_up(jobs[0])
+    ground = plans.ground_of(context, whole, jobs, options.params, options.runtime, runtimes)
+    ground.load(jobs[0])
     wanted = frozenset(map(plan.State, only)) or None
     made = plan.make(
         whole, jobs, first, last, ground.standing, force=options.force, only=wanted, latest_first=latest_first

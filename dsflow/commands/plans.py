@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dsflow.model import Outcome
     from dsflow.pipeline import Pipeline
     from dsflow.plan import Plan, State, Step
+    from dsflow.runtimes.registry import Runtimes
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -133,8 +134,29 @@ def planned_jobs(pipeline: Pipeline, expressions: Sequence[str], exclude: Sequen
     return jobs
 
 
+def runtimes_of(context: Context, options: PlanOptions, *, warm: bool) -> Runtimes:
+    """Give the runtimes of a command, which must be closed.
+
+    Args:
+        context: The command's context.
+        options: How the plan is to be carried out.
+        warm: Many tasks are likely: let the workspace's runtime begin with what they can share.
+    """
+    from dsflow.runtimes.registry import Runtimes
+
+    runtimes, wanted = Runtimes(), options.runtime or context.settings.runtime
+    if warm and not options.dry_run and wanted != "auto":
+        runtimes.choose(wanted)[0].warm_up()
+    return runtimes
+
+
 def ground_of(
-    context: Context, pipeline: Pipeline, jobs: Sequence[str], params: Sequence[str], runtime: str | None
+    context: Context,
+    pipeline: Pipeline,
+    jobs: Sequence[str],
+    params: Sequence[str],
+    runtime: str | None,
+    runtimes: Runtimes | None = None,
 ) -> Ground:
     """Look at what is published, and give what the tasks of a plan stand on.
 
@@ -148,7 +170,7 @@ def ground_of(
     from dsflow.tasks import Maker
 
     workspace, settings, given = context.workspace, context.settings, parse_given(params)
-    maker, runtimes = Maker(workspace, settings, pipeline), Runtimes()
+    maker, runtimes = Maker(workspace, settings, pipeline), runtimes or Runtimes()
     return Ground(
         workspace=workspace,
         settings=settings,

@@ -91,8 +91,11 @@ class Runtime(Protocol):
         With `batch` that may be more than usual: what otherwise is made for each task and removed after it.
         """
 
-    def warm_up(self, task: Task, needs: Needs, folders: Folders) -> None:
-        """Begin to load what this task and others of its job will need, and return at once; they may never come."""
+    def warm_up(self) -> None:
+        """Begin to start what many tasks can share, and return at once; they may never come."""
+
+    def load(self, task: Task, needs: Needs, folders: Folders) -> None:
+        """Let what is warm load what a task like this will need, and return at once."""
 
     def close(self) -> None:
         """End what is kept ready; tasks that still run end with it."""

@@ -64,8 +64,11 @@ class Docker:
         if batch and self._kept is None and sys.platform == "linux":
             self._kept = Kept()
 
-    def warm_up(self, task: Task, needs: Needs, folders: Folders) -> None:
+    def warm_up(self) -> None:
         """Do nothing: each task gets a container with its own limits and mounts."""
+
+    def load(self, task: Task, needs: Needs, folders: Folders) -> None:
+        """Do nothing, for the same reason."""
 
     def close(self) -> None:
         """Remove the containers that were kept; the others are gone with their tasks."""

@@ -88,11 +88,16 @@ class Process:
         """Be told that so many tasks will be started."""
         self._tasks += tasks - 1
 
-    def warm_up(self, task: Task, needs: Needs, folders: Folders) -> None:
-        """Have a warm process load the libraries of a task, where it will run in this Python."""
-        if sys.platform == "linux" and not needs.requirements:
+    def warm_up(self) -> None:
+        """Start a warm process with this Python."""
+        if sys.platform == "linux":
             with self._choosing:
-                nursery = self._warm(sys.executable)
+                self._warm(sys.executable)
+
+    def load(self, task: Task, needs: Needs, folders: Folders) -> None:
+        """Have the warm process load the libraries of a task that will run in it."""
+        nursery = None if needs.requirements else self._nurseries.get(sys.executable)
+        if nursery is not None:
             # It is gone: whoever starts a task gets another one.
             with contextlib.suppress(OSError):
                 nursery.load(task, folders.jobs)
