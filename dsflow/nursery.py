@@ -39,6 +39,9 @@ from dsflow.model import Task
 # Arrow's second allocator starts a thread when it is loaded, and a process with threads does not fork.
 _QUIET = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
+# A process that waits for a task takes it at once.
+_TAKE_SECONDS = 5.0
+
 
 @dataclass
 class _Child:
@@ -116,7 +119,7 @@ class Nursery:
         task = _read(run_folder)
         try:
             waiting = self._waiting(task)
-            if waiting is None or not _passed_on(waiting, run_folder, environment, streams):
+            if waiting is None or not self._passed_on(waiting, run_folder, environment, streams):
                 waiting = self._born(task, run_folder, environment, streams)
             waiting.run_id, waiting.report = run_folder.name, report
         except OSError as error:
@@ -152,6 +155,22 @@ class Nursery:
             pid = forking.fork(lambda: _become_shim(task, run_folder, environment, streams))
         self._children[pid] = child
         return child
+
+    def _passed_on(
+        self, child: _Child, run_folder: Path, environment: Mapping[str, str], streams: Sequence[int]
+    ) -> bool:
+        """Give a task to a child that waits, and say whether it has taken it; one that is being killed cannot."""
+        assert child.channel is not None
+        try:
+            send(child.channel, {"folder": str(run_folder), "environment": dict(environment)}, streams)
+            if select.select([child.channel], [], [], _TAKE_SECONDS)[0] and receive(child.channel) is not None:
+                return True
+        except (OSError, EOFError):
+            pass
+        # It must not take it later, nor be asked again before its end is heard of.
+        child.job = ""
+        os.kill(next(pid for pid, one in self._children.items() if one is child), signal.SIGKILL)
+        return False
 
     def _stays(self, task: Task) -> bool:
         """Say whether a child takes another task after this one; where we tidy up after each, it must have no need."""
@@ -283,16 +302,6 @@ def _may_fork() -> bool:
     return forking.is_safe()
 
 
-def _passed_on(child: _Child, run_folder: Path, environment: Mapping[str, str], streams: Sequence[int]) -> bool:
-    """Give a task to a child that waits; say whether it could still be reached."""
-    assert child.channel is not None
-    try:
-        send(child.channel, {"folder": str(run_folder), "environment": dict(environment)}, streams)
-    except OSError:
-        return False
-    return True
-
-
 def _report(child: _Child, code: int) -> None:
     # The host may be gone.
     with contextlib.suppress(OSError):
@@ -328,6 +337,7 @@ def _become_worker(
         received = receive(channel, 2) if code == 0 else None
         if received is None:
             os._exit(0)
+        send(channel, {"taken": True})
         message, (source, sink) = received
         run_folder = Path(message["folder"])
         for file, number in ((source, 0), (sink, 1), (sink, 2)):

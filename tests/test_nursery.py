@@ -16,6 +16,7 @@ import pytest
 
 from dsflow import prepare, runner
 from dsflow.model import Event, LogLine, Outcome, Status
+from dsflow.runtimes.contract import Needs
 from dsflow.runtimes.process import Process
 from dsflow.specs.load import load_workspace
 from dsflow.workspace import Workspace
@@ -28,6 +29,8 @@ SQL: Tree = {"jobs/q/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: t}
 WAIT: Tree = {
     "jobs/wait/job_specs.yaml": "version: 1\nkind: script\nmain: wait.sh\n",
     "jobs/wait/wait.sh": "echo waiting\nsleep 600\n",
+    "jobs/cores/job_specs.yaml": "version: 1\nkind: script\nmain: cores.sh\n",
+    "jobs/cores/cores.sh": "echo cores=$DSFLOW_CORES\n",
 }
 
 
@@ -158,6 +161,40 @@ def test_a_waiting_process_that_died_is_replaced(plan: Plan) -> None:
     assert plan.run("q")
 
 
+def test_a_waiting_process_that_is_just_dying_costs_no_task(plan: Plan) -> None:
+    for _ in range(20):
+        assert plan.run("q")
+        for worker in plan.nursery().children():
+            worker.kill()  # and at once, not yet gone, it is to take the next task
+    assert plan.run("q")
+
+
+def test_a_waiting_process_that_takes_nothing_is_replaced(plan: Plan) -> None:
+    assert plan.run("q")
+    (worker,) = plan.nursery().children()
+    worker.suspend()
+    assert plan.run("q")
+    assert gone(worker.pid)
+
+
+def test_what_is_warm_loads_before_any_task_and_is_killed_where_none_comes(plan: Plan) -> None:
+    runtime, folders = Process(), plan._chosen("q").folders
+    runtime.load(plan._chosen("note").assignment.task, Needs(), folders)  # nothing is warm: nothing happens
+    assert not [one for one in psutil.Process().children() if "dsflow.nursery" in one.cmdline()]
+    runtime.warm_up()
+    nursery = plan.nursery()
+    runtime.load(plan._chosen("note").assignment.task, Needs(), folders)
+    # What a kernel needs is mapped when it is loaded.
+    plan.wait_for(lambda: any("zmq" in region.path for region in nursery.memory_maps()))
+    assert not nursery.children()
+    runtime.warm_up()
+    assert plan.nursery() == nursery
+    begin = time.monotonic()
+    runtime.close()
+    assert gone(nursery.pid)
+    assert time.monotonic() - begin < 5
+
+
 @pytest.mark.parametrize("kill", [False, True])
 def test_a_query_in_a_process_that_ran_others_can_be_stopped(plan: Plan, kill: bool) -> None:
     assert plan.run("q")
@@ -196,6 +233,19 @@ def test_tasks_run_at_the_same_time_and_are_stopped_one_by_one(plan: Plan) -> No
     outcomes = [wait() for wait in waits]
     assert [outcome.status for outcome in outcomes] == [Status.INTERRUPTED] * 2
     assert all(outcome.seconds < 30 for outcome in outcomes)
+
+
+def test_who_runs_beside_another_gets_a_share_of_the_processors(plan: Plan) -> None:
+    assert plan.run("cores")
+    waiting = plan.start("wait")
+    plan.wait_for(lambda: "waiting" in plan.lines)
+    assert plan.run("cores")
+    assert [line for line in plan.lines if line.startswith("cores")] == [
+        "cores=",
+        f"cores={max(1, runner.processors() // 2)}",
+    ]
+    plan.runner.stop(kill=True)
+    assert not waiting()
 
 
 def test_when_the_warm_process_is_killed_its_runs_fail_and_say_so_and_the_next_gets_a_new_one(plan: Plan) -> None:
