@@ -21,7 +21,7 @@ from dsflow.store.locks import lock
 
 # A batch is written when it is so large, or so old.
 _MOST = 50
-_OLDEST_SECONDS = 0.2
+_OLDEST_SECONDS = 0.5
 
 
 class Batches:

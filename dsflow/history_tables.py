@@ -13,6 +13,8 @@ from dsflow.records import Checked, Record
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+# SQLite takes at most so many values in one statement, whatever its version.
+_MOST_VALUES = 500
 # Each migration is the statements that lead from the version before; a published one is never edited.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -94,8 +96,10 @@ def save(connection: sa.Connection, records: Iterable[Record], *, replace: bool)
 def save_checks(connection: sa.Connection, checked: Sequence[Checked]) -> None:
     """Insert verdicts; those that are there already of the same runs are replaced."""
     table = checks_table()
-    for run_id in {one.run_id for one in checked}:
-        connection.execute(table.delete().where(table.c.run_id == run_id))
+    runs = list({one.run_id for one in checked})
+    # An engine takes so many values in one statement, and no more.
+    for some in (runs[start : start + _MOST_VALUES] for start in range(0, len(runs), _MOST_VALUES)):
+        connection.execute(table.delete().where(table.c.run_id.in_(some)))
     if checked:
         connection.execute(table.insert(), [vars(one) for one in checked])
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dsflow import forking, lending, model, shim
+from dsflow import forking, lending, model, page, shim
 from dsflow.durable import remove_tree
 from dsflow.lean import collect_seldom, lean
 from dsflow.messages import receive, send
@@ -263,6 +263,9 @@ def main() -> NoReturn:
         control.connect(sys.argv[1])
     else:
         control = socket.socket(fileno=os.dup(0))
+    # Every task needs that, and the first one may be a while in coming.
+    with lean():
+        page.load()
     Nursery(control, alone=len(sys.argv) > 1).serve()
     os._exit(0)
 
