@@ -22,13 +22,14 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType
 from typing import Any
 
 import zmq
 from ipykernel import ipkernel
 from ipykernel.compiler import XCachingCompiler
 from ipykernel.control import ControlThread
+from ipykernel.iostream import IOPubThread
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.application import BaseIPythonApplication
@@ -37,6 +38,8 @@ from traitlets.config import Config
 from dsflow import forking
 from dsflow.lean import collect_as_usual, lean
 
+# Whether a kernel greets who begins to listen to what it says, as those of ipykernel 7 do.
+GREETS = hasattr(IOPubThread, "_send_welcome_message")
 _CLOSE_SECONDS = 5.0
 # What a kernel loads only when it starts, or runs its first cell.
 _LATE = (
@@ -191,7 +194,7 @@ def _make_ready() -> None:
 def _application() -> Any:
     """Give the application of this kernel. Where it was made ahead with its shell, both become those of this process.
 
-    What they had from the process that made it (environment, folder, streams, main module) it has from this one.
+    What they had of the process that made them (environment, folder, streams, main module) they have of this one.
     """
     if _ready is None:
         return _KernelApp.instance(config=Config(_SETTINGS))
@@ -236,14 +239,23 @@ def _serve(report: int, connection_file: Path, heartbeat: bool) -> None:
     app.control_thread.join(_CLOSE_SECONDS)
 
 
+class _Unlisted:
+    """`sys` for the making of a kernel, which lists the files of all modules for its debugger.
+
+    In a fork each module that is looked at costs the copy of a page.
+    """
+
+    modules: Mapping[str, Any] = MappingProxyType({})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys, name)
+
+
 @contextlib.contextmanager
 def _without_modules() -> Iterator[None]:
-    """Let a kernel that is made believe that nothing is loaded.
-
-    It lists the files of all modules for its debugger; in a fork each that is looked at costs the copy of a page.
-    """
+    """Let a kernel that is made believe that nothing is loaded."""
     module: Any = ipkernel
-    module.sys = SimpleNamespace(modules={})
+    module.sys = _Unlisted()
     try:
         yield
     finally:
@@ -297,6 +309,8 @@ class _KernelApp(IPKernelApp, _ConfiguredOnce):
         self.control_socket = context.socket(zmq.ROUTER)
         self.control_socket.linger = 1000
         self.control_socket.router_handover = 1
+        if hasattr(self, "_apply_curve_server_options"):  # as of ipykernel 7
+            self._apply_curve_server_options(self.control_socket)
         self.control_port = self._bind_socket(self.control_socket, self.control_port)  # type: ignore[no-untyped-call]
         self.debugpy_socket = self.debug_shell_socket = context.socket(zmq.DEALER)
         self.control_thread = ControlThread(daemon=True)  # type: ignore[no-untyped-call]

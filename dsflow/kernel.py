@@ -32,7 +32,7 @@ from jupyter_core.utils import ensure_async, run_sync
 
 from dsflow import forking, lending
 from dsflow.errors import EnvironmentMissing, KernelDied
-from dsflow.forked_kernel import fork_kernel
+from dsflow.forked_kernel import GREETS, fork_kernel
 from dsflow.lending import borrow_kernel
 
 PYTHON = "python3"
@@ -177,7 +177,7 @@ class Kernel:
         """Wait until the kernel hears us, and we hear everything it says: that it welcomes us, or answers in full."""
         assert self.client is not None
         # A forked kernel listens already.
-        if self._ready is not None and await _welcomed(self.client):
+        if GREETS and self._ready is not None and await _welcomed(self.client):
             return
         deadline = time.monotonic() + _START_SECONDS
         while not await _heard(self.client, self.client.kernel_info()):
@@ -223,7 +223,7 @@ async def _clean_up(manager: AsyncKernelManager) -> None:
 
 
 async def _welcomed(client: AsyncKernelClient) -> bool:
-    """Say whether the kernel greets who listens to what it says, and has done so by now (ipykernel 7 does)."""
+    """Say whether the kernel has greeted us by now."""
     with contextlib.suppress(Empty):
         message = await client.get_iopub_msg(timeout=0.1)
         return bool(message["msg_type"] == "iopub_welcome")
