@@ -81,6 +81,7 @@ class Draft:
     ds: str
     values: Mapping[str, Any]
     task_specs: dict[str, Any]
+    is_first: bool = False
 
     @property
     def job(self) -> JobSpec:
@@ -99,8 +100,8 @@ class Draft:
 
     @property
     def names(self) -> dict[str, Any]:
-        """What the names in templates stand for."""
-        return template_names(self.job, self.moment, self.values)
+        """What the names in templates stand for; only a query knows whether its run is the first."""
+        return template_names(self.job, self.moment, self.values, is_first=self.is_first)
 
 
 @dataclass(frozen=True)

@@ -282,9 +282,12 @@ class Standing:
             if (seen.kind, seen.target) != node.writes or (seen.ds or "") < ds:
                 yield seen, self._now(node, seen)
         for read in node.reads:
-            if read.store == "path" or read.in_code:
+            if read.store == "path":
                 continue
             then = read_then.get((read.store, read.dataset), set())
+            # Without a ds: it asked, and found nothing of its own.
+            if read.in_code and None not in then:
+                continue
             # A query may name its sources by date: then only what it did name counts.
             if not then and read.name not in node.job.inputs:
                 continue

@@ -8,7 +8,7 @@ from typing import Any
 
 from dsflow.engines.contract import Engine
 from dsflow.errors import JobFailed
-from dsflow.model import Input, InputUsed
+from dsflow.model import Input, InputUsed, Output
 from dsflow.store.contents import glance
 from dsflow.store.datastore import Datastore, Partition
 
@@ -49,6 +49,11 @@ def partitions_of(source: Input, datastore: Datastore) -> list[Partition]:
         wanted = tuple(ds for ds in wanted if ds in there) or wanted[-1:]
     late = [ds for ds in source.later if ds in there]
     return datastore.select(source.kind, source.target, [*wanted, *late])
+
+
+def nothing_before(output: Output) -> InputUsed:
+    """Give what a run's record says where its partition was the first one: another may come before it later."""
+    return InputUsed(name="is_first", kind=output.store, target=output.name)
 
 
 def used(source: Input, partitions: Sequence[Partition]) -> tuple[InputUsed, ...]:

@@ -8,14 +8,14 @@ but publishes nothing.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dsflow import model, quality, shortforms, surroundings
 from dsflow.errors import DsflowError, JobFailed, UsageError, did_you_mean
-from dsflow.inputs import location, partitions_of, rows_of, used
-from dsflow.model import EXPECTED, Action, Expectation, Input
+from dsflow.inputs import location, nothing_before, partitions_of, rows_of, used
+from dsflow.model import EXPECTED, Action, Expectation, Input, InputUsed
 from dsflow.partitions import grain_of, shift
 from dsflow.quantities import show_count
 from dsflow.queries import sources_of
@@ -30,6 +30,7 @@ ds: str
 start: str
 end: str
 run_id: str
+is_first: bool
 params: Mapping[str, Any]
 sink: Path
 spark: Any
@@ -38,6 +39,8 @@ spark: Any
 def __getattr__(name: str) -> Any:
     if name in ("ds", "start", "end", "run_id"):
         return getattr(surroundings.now().task, name)
+    if name == "is_first":
+        return _is_first(surroundings.now())
     if name == "params":
         return surroundings.now().parameters
     if name == "sink":
@@ -51,6 +54,7 @@ __all__ = [
     "ds",
     "end",
     "expect",
+    "is_first",
     "load_tables",
     "params",
     "read",
@@ -64,6 +68,17 @@ __all__ = [
     "tables",
     "write",
 ]
+
+
+def _is_first(context: Surroundings) -> bool:
+    """Say whether nothing of what the job makes is published before the run's ds."""
+    output = context.task.output
+    if output is None:
+        return True
+    if context.datastore.before(output.store, output.name, output.ds) is not None:
+        return False
+    _remember(context, [nothing_before(output)])
+    return True
 
 
 def read(name: str) -> Any:
@@ -344,10 +359,14 @@ def _sink(context: Surroundings) -> Path:
 
 def _record(context: Surroundings, asked: Input, partitions: list[Partition]) -> None:
     """Leave a line per partition for the shim, which puts it into the run's record."""
+    _remember(context, used(asked, partitions))
+
+
+def _remember(context: Surroundings, found: Iterable[InputUsed]) -> None:
     if context.run_folder is None:
         return
     # A dashboard asks the same again and again.
-    entries = [entry for entry in used(asked, partitions) if entry not in context.recorded]
+    entries = [entry for entry in found if entry not in context.recorded]
     context.recorded.update(entries)
     lines = [model.to_json(entry, in_one_line=True) + "\n" for entry in entries]
     with open(context.run_folder / "reads.jsonl", "a", encoding="utf-8") as file:

@@ -14,13 +14,16 @@ from dsflow.model import Grain
 from dsflow.specs.load import JobSpec
 
 
-def template_names(job: JobSpec, moment: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+def template_names(
+    job: JobSpec, moment: Mapping[str, str], values: Mapping[str, Any], *, is_first: bool = False
+) -> dict[str, Any]:
     """Give what every name stands for.
 
     Args:
         job: The job.
         moment: `ds`, `start`, `end` and `run_id` of the run.
         values: The job's parameters, secrets included.
+        is_first: Nothing of what the job makes is published before the run's ds.
 
     Raises:
         UsageError: the partition is the first or the last of the calendar.
@@ -33,6 +36,7 @@ def template_names(job: JobSpec, moment: Mapping[str, str], values: Mapping[str,
         "ds_nodash": ds.replace("-", ""),
         "prev_ds": partitions.shift(ds, -1, grain),
         "next_ds": partitions.shift(ds, 1, grain),
+        "is_first": is_first,
         "job": job.name,
         "params": shown,
         "macros": {

@@ -159,10 +159,10 @@ class Task:
 
     `kind` is a key of `dsflow.kinds.registry.KINDS`; `code` is the rendered SQL of a sql job. `task_specs` is what the
     job finds in `TASK_SPECS`, with data paths as `/data/...`; the shim turns them into real paths. `modules` are
-    folders beside that of the jobs. Parameters named in `secret_parameters` hold no value here. A task with `apart`, a
-    folder below the datastore, reads like any other and publishes nothing: what it makes is kept in its run folder,
-    which is in that folder. With `samples` its datastore is that of samples, and `offline` says that nothing else may
-    be read.
+    folders beside that of the jobs. Parameters named in `secret_parameters` hold no value here. A task with `apart`,
+    a folder below the datastore, reads like any other and publishes nothing: what it makes is kept in its run folder,
+    which is in that folder. With `is_first` its query knew that nothing of its output lies before. With `samples` its
+    datastore is that of samples, and `offline` says that nothing else may be read.
     """
 
     run_id: str
@@ -181,6 +181,7 @@ class Task:
     task_specs: dict[str, Any] = field(default_factory=dict)
     legacy: bool = False
     code: str | None = None
+    is_first: bool = False
     engine: str = "duckdb"
     spark: Spark = field(default_factory=Spark)
     inputs: tuple[Input, ...] = ()
@@ -221,7 +222,7 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class InputUsed:
-    """A partition (or a path) that a run really read, as it was then."""
+    """A partition (or a path) that a run really read, as it was then; of its own output also that it found none."""
 
     name: str
     kind: str

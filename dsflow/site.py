@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dsflow import model, shared
-from dsflow.inputs import local, location, partitions_of, stamp, used
+from dsflow.errors import JobFailed
+from dsflow.inputs import local, location, nothing_before, partitions_of, stamp, used
 from dsflow.kinds.contract import Work
 from dsflow.masking import Masker
-from dsflow.model import EXPECTED, MADE, Expectation, InputUsed, Task
+from dsflow.model import EXPECTED, MADE, Expectation, Input, InputUsed, Task
 from dsflow.store.datastore import Datastore, Partition
 from dsflow.store.layout import Layout
 
@@ -71,7 +72,16 @@ class Site:
 
     @functools.cached_property
     def _partitions(self) -> dict[str, list[Partition]]:
-        return {source.name: partitions_of(source, self.store) for source in self.task.inputs}
+        return {source.name: self._partitions_of(source) for source in self.task.inputs}
+
+    def _partitions_of(self, source: Input) -> list[Partition]:
+        try:
+            return partitions_of(source, self.store)
+        except JobFailed as error:
+            output = self.task.output
+            if output is not None and (source.kind, source.target) == (output.store, output.name):
+                error.hint = "`{% if is_first %}` in a query, `job.is_first` in code: say what the first partition is."
+            raise
 
     def declared_inputs(self) -> list[InputUsed]:
         """Give what the declared inputs stand for now.
@@ -80,7 +90,8 @@ class Site:
             JobFailed: one of them is not there.
         """
         found = (entry for source in self.task.inputs for entry in used(source, self._partitions[source.name]))
-        return [self._stamped(entry) for entry in found]
+        first = [nothing_before(self.task.output)] if self.task.is_first and self.task.output else []
+        return [*(self._stamped(entry) for entry in found), *first]
 
     def own_reads(self, known: Sequence[InputUsed]) -> list[InputUsed]:
         """Give what the job's code read beyond `known` on its own account (`job.table`, `job.sql`)."""

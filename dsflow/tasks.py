@@ -37,10 +37,13 @@ from dsflow.spark.hidden import hide
 from dsflow.specs.legacy import Place, place_of
 from dsflow.specs.load import JobSpec, SparkSpec, WorkspaceSpec, load_job, load_workspace
 from dsflow.specs.yaml import read_text
+from dsflow.store.datastore import Datastore
 from dsflow.store.layout import check_name
 from dsflow.workspace import JOB_SPECS, Workspace
 from dsflow.writers import writers_in
 
+# As in `{% if is_first %}`.
+_IS_FIRST = re.compile(r"\{[{%][^}]*\bis_first\b")
 _URL = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://.*", re.DOTALL)
 
 
@@ -72,7 +75,13 @@ class Maker:
         self._sampled = {path: name for path, name in paths if path is not None}
 
     def task(
-        self, job: str | JobSpec, ds: str | None, given: Mapping[str, str], positional: Sequence[str] = ()
+        self,
+        job: str | JobSpec,
+        ds: str | None,
+        given: Mapping[str, str],
+        positional: Sequence[str] = (),
+        *,
+        is_first: bool | None = None,
     ) -> tuple[Task, dict[str, Any]]:
         """Give the task of a job for one partition, and the values of its secret parameters.
 
@@ -81,12 +90,14 @@ class Maker:
             ds: The partition, `today` or `yesterday`; the current partition if absent.
             given: Parameters by name, as text.
             positional: What stood behind the job's name: a date, or the parameters of a version '0.1' job in order.
+            is_first: Whether the partition counts as the first of its dataset; what is published says so where None.
 
         Raises:
             UsageError: the job, the date, a parameter, a template or the main file is wrong.
         """
         recipe = self._known(job)
         draft = draft_of(recipe, Asked(ds, given, positional))
+        draft = replace(draft, is_first=self._is_first(draft, is_first))
         inputs, code = list(_inputs(draft, self._sampled)), None
         if recipe.text is not None:
             check_dialect(recipe.job, self._settings, recipe.main_where)
@@ -100,6 +111,7 @@ class Maker:
             secret_parameters=tuple(sorted(hidden)),
             injected={name: known[name] for name in recipe.cell if name in known},
             code=code,
+            is_first=draft.is_first,
             inputs=tuple(inputs),
             output=_output(draft),
             limits=_limits(recipe.job, inputs),
@@ -126,6 +138,13 @@ class Maker:
         draft = draft_of(recipe, Asked(today, given, ()))
         dates = {date_parameter(recipe.job), *parameters.RUN_NAMES}
         return _fingerprint(draft), {name: value for name, value in draft.open_values.items() if name not in dates}
+
+    def _is_first(self, draft: Draft, known: bool | None) -> bool:
+        """Say whether a partition is the first of its dataset, where the query asks for that."""
+        output = _output(draft) if _IS_FIRST.search(draft.recipe.text or "") else None
+        if output is None or known is not None:
+            return output is not None and bool(known)
+        return Datastore(self._workspace.datastore).before(output.store, output.name, output.ds) is None
 
     def _known(self, job: str | JobSpec) -> Recipe:
         name = job if isinstance(job, str) else job.name
@@ -249,7 +268,7 @@ def _inputs(draft: Draft, sampled: Mapping[str, str]) -> Iterator[Input]:
             target = render_text(spec.path, draft.names, where)
             _check_path(target, where)
             yield Input(name=name, kind="path", target=target, format=spec.format, options=spec.options)
-        else:
+        elif not (draft.is_first and draft.recipe.declared[name].own):
             yield _from_datastore(draft, draft.recipe.declared[name], format=spec.format, options=spec.options)
 
 

@@ -148,6 +148,74 @@ def test_a_dimension_that_grows_from_its_own_past_does_not_see_itself(
     assert table(ws.root, "dim_sum") == [(1, D1), (2, D2), (3, D3)]
 
 
+IS_FIRST = "{% if is_first %}SELECT 1 AS total{% else %}SELECT total + 1 AS total FROM {past}{% endif %}"
+FROM_ITS_PAST = {
+    "named": ("kind: sql\n", {"q.sql": IS_FIRST.replace("{past}", "dim_sum")}),
+    "declared": ("kind: sql\ninputs: {past: {table: dim_sum}}\n", {"q.sql": IS_FIRST.replace("{past}", "past")}),
+    "in code": (
+        "kind: notebook\n",
+        {
+            "t.ipynb": notebook("""
+                from dsflow import job
+                before = 0 if job.is_first else job.table("dim_sum").fetchall()[0][0]
+                job.write([{"total": before + 1}])
+                """)
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("way", FROM_ITS_PAST)
+def test_a_job_says_what_the_first_partition_of_its_own_past_is(
+    make_workspace: MakeWorkspace, dsflow: Dsflow, way: str
+) -> None:
+    spec, files = FROM_ITS_PAST[way]
+    job = {"job_specs.yaml": f"version: 1\n{spec}output: {{table: dim_sum, kind: dim}}\n", **files}
+    ws = make_workspace({f"jobs/t/{name}": content for name, content in job.items()})
+    assert "its own past" in dsflow("graph").out
+    assert dsflow("backfill", "t", f"{D1}..{D3}", "-y", "-j", "3").exit_code == 0
+    assert table(ws.root, "dim_sum") == [(1, D1), (2, D2), (3, D3)]
+    assert dsflow("run", "t", D2).exit_code == 0
+    assert dsflow("run", "t", D1).exit_code == 0
+    assert table(ws.root, "dim_sum") == [(1, D1), (2, D2), (3, D3)]
+    # What comes before the first one later makes it another one.
+    assert dsflow("run", "t", "2026-11-17").exit_code == 0
+    assert dsflow("backfill", "t", f"{D1}..{D3}", "-y").exit_code == 0
+    assert table(ws.root, "dim_sum") == [(1, "2026-11-17"), (2, D1), (3, D2), (4, D3)]
+
+
+@pytest.mark.parametrize("way", FROM_ITS_PAST)
+def test_a_test_gives_the_past_or_is_about_the_first_partition(
+    make_workspace: MakeWorkspace, dsflow: Dsflow, way: str
+) -> None:
+    spec, files = FROM_ITS_PAST[way]
+    name = "past" if way == "declared" else "dim_sum"
+    past = f"inputs: {{{name}: {{partitions: {{{D1}: [{{total: 4}}]}}}}}}\n"
+    tests = {
+        "first": f"ds: {D1}\nexpected: [{{total: 1}}]\n",
+        "later": f"ds: {D2}\n{past}expected: [{{total: 5}}]\n",
+    }
+    make_workspace(
+        {
+            "jobs/t/job_specs.yaml": f"version: 1\n{spec}output: {{table: dim_sum, kind: dim}}\n",
+            **{f"jobs/t/{file}": content for file, content in files.items()},
+            **{f"jobs/t/tests/{test}.yaml": text for test, text in tests.items()},
+        }
+    )
+    assert dsflow("run", "t", D1).exit_code == 0
+    screen = dsflow("test", "t")
+    assert screen.exit_code == 0, screen
+
+
+def test_a_job_that_does_not_say_is_told_how(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
+    spec = "version: 1\nkind: sql\noutput: {table: dim_sum, kind: dim}\n"
+    make_workspace({"jobs/t/job_specs.yaml": spec, "jobs/t/q.sql": "SELECT total + 1 AS total FROM dim_sum"})
+    screen = dsflow("run", "t", D1)
+    assert screen.exit_code == 1
+    assert "dim_sum" in screen.out
+    assert "is_first" in screen.out
+
+
 def test_a_daily_job_reads_a_weekly_dimension(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
     weekly = SPEC + "grain: week\noutput: {table: dim_week, kind: dim}\n"
     make_workspace(

@@ -25,7 +25,9 @@ Format = Literal["csv", "json", "parquet", "text"]
 RuntimeName = Literal["auto", "process", "docker", "submit"]
 
 # Names that every SQL text and every parameters cell may use; dsflow gives them their values.
-GIVEN_NAMES = ("ds", "ds_nodash", "prev_ds", "next_ds", "start", "end", "run_id", "job", "params", "macros")
+GIVEN_NAMES = (
+    "ds", "ds_nodash", "prev_ds", "next_ds", "start", "end", "run_id", "is_first", "job", "params", "macros",
+)  # fmt: skip
 
 
 def name_of_a(what: str) -> AfterValidator:

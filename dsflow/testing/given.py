@@ -16,6 +16,7 @@ from dsflow.engines.duckdb import DuckDB
 from dsflow.engines.literals import identifier
 from dsflow.errors import UsageError, did_you_mean
 from dsflow.model import Input, Output, Task
+from dsflow.specs.load import JobSpec
 from dsflow.specs.testfile import GivenSpec, TestFile
 from dsflow.store.contents import describe, manifest_of
 from dsflow.store.datastore import Datastore
@@ -44,6 +45,13 @@ class Stage:
     engine: DuckDB
     kind: Callable[[str], Literal["fct", "dim"]]
     where: str
+
+
+def is_first(job: JobSpec, test: TestFile) -> bool:
+    """Say whether a test gives nothing of what its job makes: then it is about the first partition."""
+    own = job.output.table or job.output.raw if job.output else None
+    names = {name for name, spec in job.inputs.items() if own in (spec.table, spec.raw)} | {own, f"raw.{own}"}
+    return names.isdisjoint(test.inputs)
 
 
 def lay_out(task: Task, test: TestFile, stage: Stage) -> Task:

@@ -166,7 +166,9 @@ class Trials:
         if KINDS[spec.kind].port is not None:
             raise UsageError(f"{job} is a {spec.kind}: it serves until it is stopped, and has no rows to compare")
         with _throwaway() as datastore, contextlib.closing(open_engine(threads=1)) as engine:
-            task, secrets = self._maker.task(job, test.ds, given.parameters_as_text(test))
+            task, secrets = self._maker.task(
+                job, test.ds, given.parameters_as_text(test), is_first=given.is_first(spec, test)
+            )
             stage = given.Stage(
                 datastore=datastore,
                 folder=folder,
