@@ -134,7 +134,13 @@ def rows_of(
         raise JobFailed(f"input {source.name!r}: {what} has no files", f"Look at {location(source, partitions, data)}.")
     format = source.format or _format(files[0], source)
     with_ds = source.kind == "table" or _is_window(source)
-    return engine.read(files, format, with_ds=with_ds, options=source.options)
+    return engine.read(files, format, with_ds=with_ds, options=source.options, alike=_are_alike(partitions))
+
+
+def _are_alike(partitions: Sequence[Partition]) -> bool:
+    """Say whether the files of some partitions are known to have the same columns."""
+    columns = {partition.manifest.columns if partition.manifest else () for partition in partitions}
+    return len(columns) == 1 and columns != {()}
 
 
 def _is_window(source: Input) -> bool:

@@ -232,6 +232,26 @@ def test_a_daily_job_reads_a_weekly_dimension(make_workspace: MakeWorkspace, dsf
     assert "('2026-W45', '2026-W45')" in dsflow("run", "t", "2026-11-14").out
 
 
+def test_partitions_with_other_columns_are_read_together(make_workspace: MakeWorkspace, dsflow: Dsflow) -> None:
+    """Columns are known from the manifests; where they differ, or nobody wrote one, each file is looked at."""
+    ws = make_workspace(
+        {
+            "jobs/w/job_specs.yaml": "version: 1\nkind: sql\noutput: {table: t}\n",
+            "jobs/w/q.sql": "SELECT 1 AS a{% if ds > '2026-11-19' %}, 'x' AS b{% endif %}",
+            "jobs/r/job_specs.yaml": SPEC,
+            "jobs/r/r.ipynb": notebook("from dsflow import job\nprint(job.sql('FROM t ORDER BY ds').fetchall())"),
+        }
+    )
+    dsflow("backfill", "w", f"{D1}..{D2}", "-y")
+    assert f"[(1, '{D1}'), (1, '{D2}')]" in dsflow("run", "r", D3).out
+    dsflow("run", "w", D3)
+    assert f"[(1, None, '{D1}'), (1, None, '{D2}'), (1, 'x', '{D3}')]" in dsflow("run", "r", D3).out
+    foreign = ws.datastore / "tables/t/ds=2026-11-21"
+    foreign.mkdir()
+    duckdb.sql(f"COPY (SELECT 2 AS a, 'y' AS b, true AS c) TO '{foreign}/f.parquet'")
+    assert f"(1, 'x', None, '{D3}'), (2, 'y', True, '2026-11-21')]" in dsflow("run", "r", D3).out
+
+
 # ---- what dbt-duckdb's partitioned external tables leave behind
 
 

@@ -30,10 +30,19 @@ class Engine(Protocol):
     whether a query can leave anything behind when its session has ended.
     """
 
-    def read(self, files: Sequence[Path | str], format: str, *, with_ds: bool, options: Mapping[str, Any]) -> Any:
+    def read(
+        self,
+        files: Sequence[Path | str],
+        format: str,
+        *,
+        with_ds: bool,
+        options: Mapping[str, Any],
+        alike: bool = False,
+    ) -> Any:
         """Give the rows of some files (`parquet`, `csv`, `json`, `text`) as the engine's own lazy table.
 
-        With `with_ds` there is a string column `ds` made from the files' `ds=` folder.
+        With `with_ds` there is a string column `ds` made from the files' `ds=` folder. With `alike` they are Parquet
+        files that are known to have the same columns, so that one file tells what those are.
 
         Raises:
             JobFailed: the files cannot be read as that format.

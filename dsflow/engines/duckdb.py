@@ -40,14 +40,20 @@ class DuckDB:
         self._asked: duckdb.DuckDBPyConnection | None = None
 
     def read(
-        self, files: Sequence[Path | str], format: str, *, with_ds: bool, options: Mapping[str, Any]
+        self,
+        files: Sequence[Path | str],
+        format: str,
+        *,
+        with_ds: bool,
+        options: Mapping[str, Any],
+        alike: bool = False,
     ) -> duckdb.DuckDBPyRelation:
         """Give the rows of some files as a lazy relation."""
         if not files:
             raise JobFailed("there is no file to read")
         arguments = [files_list(files)]
         if format != "text":
-            arguments.append("union_by_name = true")
+            arguments.append(f"union_by_name = {'false' if alike else 'true'}")
             arguments.append(f"hive_partitioning = {'true' if with_ds else 'false'}")
         if with_ds:
             arguments.append("hive_types = {'ds': VARCHAR}")

@@ -65,7 +65,15 @@ class Spark:
             self._files = duckdb.open_engine(**self._limits)
         return self._files
 
-    def read(self, files: Sequence[Path | str], format: str, *, with_ds: bool, options: Mapping[str, Any]) -> Any:
+    def read(
+        self,
+        files: Sequence[Path | str],
+        format: str,
+        *,
+        with_ds: bool,
+        options: Mapping[str, Any],
+        alike: bool = False,
+    ) -> Any:
         """Give the rows of some files as a DataFrame."""
         if not files:
             raise JobFailed("there is no file to read")
@@ -73,6 +81,9 @@ class Spark:
         given = {_RENAMED.get(name, name): _text(value) for name, value in options.items()}
         first = _first_record(names[0]) if format == "json" and "multiLine" not in given else None
         chosen = {**_DEFAULTS[format], **({} if first is None else {"multiLine": _text(first.several_lines)})}
+        if alike:
+            # To merge the columns of many files Spark opens each of them.
+            chosen["mergeSchema"] = "false"
         if with_ds and (above := _above_ds(names[0])):
             chosen["basePath"] = above
         with _explained(f"reading {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")):

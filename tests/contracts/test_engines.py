@@ -130,6 +130,20 @@ def test_a_ds_is_a_string_for_every_reader(engine: Engine, tmp_path: Path) -> No
     assert sorted(rows_of(rows)) == [(1, "2013-01-01"), (1, "2013-01-02")]
 
 
+def test_files_that_are_alike_are_read_by_the_columns_of_one(engine: Engine, tmp_path: Path) -> None:
+    files = []
+    for number, ds in enumerate(("2013-01-01", "2013-01-02", "2013-01-03"), 1):
+        files.append(tmp_path / f"ds={ds}" / "r-part-0.parquet")
+        files[-1].parent.mkdir()
+        engine.write([{"x": number, "s": None}, {"x": number, "s": "é"}], files[-1], ds)
+    found = [
+        sorted(rows_of(engine.read(files, "parquet", with_ds=True, options={}, alike=alike)), key=str)
+        for alike in (False, True)
+    ]
+    assert found[0] == found[1]
+    assert sorted({row[-1] for row in found[0]}) == ["2013-01-01", "2013-01-02", "2013-01-03"]
+
+
 def test_its_own_rows_with_another_ds_are_refused(engine: Engine, partition: Path) -> None:
     rows = engine.sql("SELECT 1 AS x, '2013-01-01' AS ds UNION ALL SELECT 2, '2013-01-02'")
     with pytest.raises(JobFailed, match="ds with the value '2013-01-02', but this run writes ds=2013-01-01"):
