@@ -189,7 +189,7 @@ class Nursery:
         if received is not None and "kernel" in received[0]:
             self._lend(pid, child.channel, *received)
             return
-        code = received[0]["code"] if received else None
+        code = received[0].get("code") if received else None
         if code is not None:
             _report(child, code)
         # One whose task failed ends itself: the next task is not for it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dsflow.commands.context import Context
-from dsflow.errors import UsageError
+from dsflow.errors import EnvironmentMissing, UsageError
 
 if TYPE_CHECKING:
     from dsflow.execution import Ground, Pace
@@ -146,7 +147,9 @@ def runtimes_of(context: Context, options: PlanOptions, *, warm: bool) -> Runtim
 
     runtimes, wanted = Runtimes(), options.runtime or context.settings.runtime
     if warm and not options.dry_run and wanted != "auto":
-        runtimes.choose(wanted)[0].warm_up()
+        # Perhaps nothing is to be run; else the plan says what is missing.
+        with contextlib.suppress(EnvironmentMissing):
+            runtimes.choose(wanted)[0].warm_up()
     return runtimes
 
 
