@@ -211,7 +211,7 @@ def test_a_changed_image_is_named(ran: Callable[[str], Workspace], monkeypatch: 
             return "docker:new"
 
     workspace = ran("sql")
-    monkeypatch.setattr("dsflow.freshness.choose", lambda name: (Elsewhere(), ""))
+    monkeypatch.setattr("dsflow.runtimes.registry.choose", lambda name: (Elsewhere(), ""))
     rewrite(workspace, lambda text: text.replace('"place": "process:', '"place": "docker:'))
     assert verdict(workspace) == (State.STALE, "image changed")
 

@@ -74,10 +74,12 @@ class Plan:
         return wait
 
     def nursery(self) -> psutil.Process:
-        (found,) = (
-            one for one in psutil.Process().children() if not gone(one.pid) and "dsflow.nursery" in one.cmdline()
-        )
+        (found,) = self.nurseries()
         return found
+
+    def nurseries(self) -> list[psutil.Process]:
+        children = psutil.Process().children()
+        return [one for one in children if not gone(one.pid) and "dsflow.nursery" in one.cmdline()]
 
     def wait_for(self, condition: Callable[[], object]) -> None:
         for _ in range(600):
@@ -180,7 +182,7 @@ def test_a_waiting_process_that_takes_nothing_is_replaced(plan: Plan) -> None:
 def test_what_is_warm_loads_before_any_task_and_is_killed_where_none_comes(plan: Plan) -> None:
     runtime, folders = Process(), plan._chosen("q").folders
     runtime.load(plan._chosen("note").assignment.task, Needs(), folders)  # nothing is warm: nothing happens
-    assert not [one for one in psutil.Process().children() if "dsflow.nursery" in one.cmdline()]
+    assert not plan.nurseries()
     runtime.warm_up()
     nursery = plan.nursery()
     runtime.load(plan._chosen("note").assignment.task, Needs(), folders)
