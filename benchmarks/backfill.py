@@ -5,7 +5,7 @@ Two jobs, each for many dates. `notebook`: a notebook of one cell, against paper
 SQLMesh doing it day by day. Every round measures all of them in turn; the medians of the rounds are compared.
 
 The peers are installed from PyPI into environments of their own (`--environments`); one that cannot be installed is
-reported and left out. The whole takes about half an hour on two cores; `-n 1 --dates 20` is a quick look.
+reported and left out. Three rounds take five minutes on two cores; `-n 1 --dates 20` is a quick look.
 """
 
 from __future__ import annotations
