@@ -91,6 +91,17 @@ def render(text: str, values: Mapping[str, Any], where: str) -> str:
         raise UsageError(f"{where}: {_line(error)}{_problem(error, values)}") from None
 
 
+@functools.lru_cache(maxsize=16)
+def asks_for(text: str, name: str) -> bool:
+    """Say whether what is to be filled into a text depends on a name; of one that is not valid nobody knows."""
+    if name not in text or len(text) > LARGEST_TEXT:
+        return False
+    try:
+        return any(node.name == name for node in _Sandbox().parse(text).find_all(nodes.Name))
+    except (TemplateSyntaxError, RecursionError):
+        return False
+
+
 def trusted(path: Path, filters: Mapping[str, Callable[..., Any]]) -> Callable[..., str]:
     """Compile an HTML template that dsflow itself brings, with the whole of Jinja; what it fills in is escaped.
 

@@ -42,8 +42,6 @@ from dsflow.store.layout import check_name
 from dsflow.workspace import JOB_SPECS, Workspace
 from dsflow.writers import writers_in
 
-# As in `{% if is_first %}`.
-_IS_FIRST = re.compile(r"\{[{%][^}]*\bis_first\b")
 _URL = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://.*", re.DOTALL)
 
 
@@ -141,7 +139,8 @@ class Maker:
 
     def _is_first(self, draft: Draft, known: bool | None) -> bool:
         """Say whether a partition is the first of its dataset, where the query asks for that."""
-        output = _output(draft) if _IS_FIRST.search(draft.recipe.text or "") else None
+        text = draft.recipe.text or ""
+        output = _output(draft) if "is_first" in text and _asks_for(text, "is_first") else None
         if output is None or known is not None:
             return output is not None and bool(known)
         return Datastore(self._workspace.datastore).before(output.store, output.name, output.ds) is None
@@ -185,6 +184,13 @@ def make_task(
         UsageError: the date, a parameter, a template, the main file or `dsflow.yml` is wrong.
     """
     return Maker(workspace, load_workspace(workspace)).task(job, ds, given, positional)
+
+
+def _asks_for(text: str, name: str) -> bool:
+    # Jinja is loaded where it is needed.
+    from dsflow.rendering import asks_for
+
+    return asks_for(text, name)
 
 
 def _fingerprint(draft: Draft) -> Fingerprint:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dsflow.errors import UsageError
-from dsflow.rendering import render
+from dsflow.rendering import asks_for, render
 
 VALUES: dict[str, Any] = {"ds": "2026-11-20", "xs": ["a", "b"], "n": 3, "d": {"a": 1}}
 DOUBLING = "{% set ns = namespace(x='aa') %}{% for i in range(100) %}{% set ns.x = EXPRESSION %}{% endfor %}{{ ns.x }}"
@@ -125,3 +125,19 @@ def test_a_bomb_is_refused_in_a_thread_too() -> None:
     thread.start()
     thread.join()
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ("{% if not is_first %}x{% endif %}", True),
+        ("{% set known = {'a': is_first} %}{{ known }}", True),
+        ("SELECT is_first FROM t WHERE ds = '{{ ds }}'", False),
+        ("{{ 'is_first' }}", False),
+        ("{# is_first #}{% raw %}{{ is_first }}{% endraw %}", False),
+        ("{% if is_first %}", False),
+        ("{{ " + "(" * 5_000 + "is_first" + ")" * 5_000 + " }}", False),
+    ],
+)
+def test_a_text_is_known_to_ask_for_a_name(text: str, asks: bool) -> None:
+    assert asks_for(text, "is_first") is asks
