@@ -14,17 +14,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from dsflow.errors import EnvironmentMissing
+from dsflow.errors import DISK_FULL, EnvironmentMissing
 
 _SWAP = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS have the same value.
 _AT_FDCWD = -100
 # What kernels and file systems say that cannot exchange; EPERM is what an old container sandbox says.
 _NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV}
 
 
-def write_text(path: Path, text: str, *, last: bool = True) -> None:
+def write_text(path: Path, text: str, *, last: bool = True, wait: bool = True) -> None:
     """Put a UTF-8 text file in place at once: whoever opens `path` finds the old text or the new one, whole.
 
     Args:
@@ -32,18 +31,21 @@ def write_text(path: Path, text: str, *, last: bool = True) -> None:
         text: What is to be in it.
         last: No other file follows into the same folder. One that is not the last is on the disk too, but found there
             for certain only when the last one is.
+        wait: Wait until it is on the disk. A document of a run that is not its result need not be, should the machine
+            stop within seconds.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            _flush(file.fileno())
+            if wait:
+                file.flush()
+                _flush(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if last:
+    if last and wait:
         fsync_folder(path.parent)
 
 
@@ -120,6 +122,7 @@ def remove_tree(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
     if not path.exists():
         return
+    # A folder may be closed to its owner, too.
     with contextlib.suppress(OSError):
         path.chmod(0o700)
     for place, folders, _ in os.walk(path):
@@ -146,7 +149,7 @@ def explained(folder: Path) -> Iterator[None]:
                 f"cannot write into {folder}: {error.strerror}: {error.filename}",
                 "Make the folder, and all in it, yours to write, on one file system.",
             ) from error
-        if error.errno not in _FULL:
+        if error.errno not in DISK_FULL:
             raise
         raise EnvironmentMissing(
             f"the disk is full: {_space(folder)}",

@@ -5,8 +5,12 @@ A message is one sentence that names the place; a hint is the next thing to type
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any
+
+# What the system says when a disk, or somebody's share of it, is full.
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class DsflowError(Exception):
@@ -148,8 +152,6 @@ def did_you_mean(word: str, known: object) -> str:
 
 def disk_full(error: Exception) -> EnvironmentMissing | None:
     """Give the error that says so where the disk, or somebody's share of it, was full."""
-    import errno
-
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return EnvironmentMissing(f"the disk is full: {error}", "Free some space and run again.")
     return None

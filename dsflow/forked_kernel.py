@@ -167,11 +167,12 @@ def _make_way(folder: Path) -> None:
     """Forget modules that are called like one of the job's, unless every kernel has them: its own are found first."""
     if _own is None:
         return
-    # To look at the name of every module would copy hundreds of pages.
     theirs = {name.removesuffix(".py") for name in os.listdir(folder)} & sys.modules.keys()
-    for module in [module for module in sys.modules if module.partition(".")[0] in theirs] if theirs - _own else ():
-        if module not in _own:
-            del sys.modules[module]
+    # To look at the name of every module would copy hundreds of pages.
+    if theirs <= _own:
+        return
+    for module in [module for module in sys.modules if module.partition(".")[0] in theirs and module not in _own]:
+        del sys.modules[module]
 
 
 def _make_ready() -> None:

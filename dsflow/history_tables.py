@@ -97,7 +97,6 @@ def save_checks(connection: sa.Connection, checked: Sequence[Checked]) -> None:
     """Insert verdicts; those that are there already of the same runs are replaced."""
     table = checks_table()
     runs = list({one.run_id for one in checked})
-    # An engine takes so many values in one statement, and no more.
     for some in (runs[start : start + _MOST_VALUES] for start in range(0, len(runs), _MOST_VALUES)):
         connection.execute(table.delete().where(table.c.run_id.in_(some)))
     if checked:

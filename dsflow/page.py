@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dsflow.durable import write_text
 from dsflow.masking import MASK, is_secret
 from dsflow.model import Check, InputUsed, Outcome, Task
 from dsflow.quantities import show_bytes, show_seconds
@@ -39,10 +40,7 @@ def write(run_folder: Path, task: Task, outcome: Outcome, body: str) -> None:
     """
     there = [name for name in _DOCUMENTS if name in _ALWAYS_THERE or (run_folder / name).exists()]
     text = render(task, outcome, body, _end_of_log(run_folder / "log.txt"), documents=there)
-    # In place at once, but without waiting for the disk: a document of the run, not its result.
-    temporary = run_folder / ".index.html"
-    temporary.write_text(text.encode("utf-8", "replace").decode(), encoding="utf-8")
-    temporary.replace(run_folder / "index.html")
+    write_text(run_folder / "index.html", text.encode("utf-8", "replace").decode(), wait=False)
 
 
 def render(task: Task, outcome: Outcome, body: str, log: str, *, documents: Sequence[str] = _ALWAYS_THERE) -> str:

@@ -139,10 +139,15 @@ class Maker:
 
     def _is_first(self, draft: Draft, known: bool | None) -> bool:
         """Say whether a partition is the first of its dataset, where the query asks for that."""
-        text = draft.recipe.text or ""
-        output = _output(draft) if "is_first" in text and _asks_for(text, "is_first") else None
-        if output is None or known is not None:
-            return output is not None and bool(known)
+        text, output = draft.recipe.text or "", _output(draft)
+        if output is None or "is_first" not in text:
+            return False
+        from dsflow.rendering import asks_for
+
+        if not asks_for(text, "is_first"):
+            return False
+        if known is not None:
+            return known
         return Datastore(self._workspace.datastore).before(output.store, output.name, output.ds) is None
 
     def _known(self, job: str | JobSpec) -> Recipe:
@@ -184,13 +189,6 @@ def make_task(
         UsageError: the date, a parameter, a template, the main file or `dsflow.yml` is wrong.
     """
     return Maker(workspace, load_workspace(workspace)).task(job, ds, given, positional)
-
-
-def _asks_for(text: str, name: str) -> bool:
-    # Jinja is loaded where it is needed.
-    from dsflow.rendering import asks_for
-
-    return asks_for(text, name)
 
 
 def _fingerprint(draft: Draft) -> Fingerprint:

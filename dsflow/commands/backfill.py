@@ -43,16 +43,11 @@ def backfill(
     dsflow backfill create-table-weather+ 2013-01-01..2013-01-31
     dsflow backfill 2013-01 --only failed -j 4 -y
     """
-    from dsflow.partitions import span
-
     context: Context = ctx.obj
     options = plans.options_of(rest)
-    if not arguments:
-        raise UsageError(
-            "Usage: dsflow backfill [SELECTION]... A..B", "Such as `dsflow backfill 2026-10-01..yesterday`."
-        )
-    first, last = span(arguments[-1])
-    runtimes = plans.runtimes_of(context, options, warm=first != last)
+    first, last = _dates(arguments)
+    many = first != last and not options.dry_run
+    runtimes = plans.runtimes_of(context, options.runtime, warm=many)
     ctx.call_on_close(runtimes.close)
     # Loaded while what is warm starts.
     from dsflow import plan
@@ -64,7 +59,8 @@ def backfill(
     whole.check_sources(jobs)
     sampled.provide(context, whole, jobs, (first, last), offline=offline, dry_run=options.dry_run)
     ground = plans.ground_of(context, whole, jobs, options.params, options.runtime, runtimes)
-    ground.load(jobs[0])
+    if many:
+        ground.load(jobs[0])
     wanted = frozenset(map(plan.State, only)) or None
     made = plan.make(
         whole, jobs, first, last, ground.standing, force=options.force, only=wanted, latest_first=latest_first
@@ -73,6 +69,16 @@ def backfill(
     if not options.dry_run and not yes and any(step.action is plan.Action.RUN for step in made.steps):
         plans.confirm(context.console.is_terminal, "Run this?")
     ctx.exit(plans.finish(context, made, ground, pace, dry_run=options.dry_run))
+
+
+def _dates(arguments: tuple[str, ...]) -> tuple[str, str]:
+    from dsflow.partitions import span
+
+    if not arguments:
+        raise UsageError(
+            "Usage: dsflow backfill [SELECTION]... A..B", "Such as `dsflow backfill 2026-10-01..yesterday`."
+        )
+    return span(arguments[-1])
 
 
 def _show(context: Context, made: Plan, ground: Ground, *, explain: bool, workers: int) -> None:

@@ -135,18 +135,18 @@ def planned_jobs(pipeline: Pipeline, expressions: Sequence[str], exclude: Sequen
     return jobs
 
 
-def runtimes_of(context: Context, options: PlanOptions, *, warm: bool) -> Runtimes:
+def runtimes_of(context: Context, runtime: str | None, *, warm: bool) -> Runtimes:
     """Give the runtimes of a command, which must be closed.
 
     Args:
         context: The command's context.
-        options: How the plan is to be carried out.
+        runtime: The one that the command line names.
         warm: Many tasks are likely: let the workspace's runtime begin with what they can share.
     """
     from dsflow.runtimes.registry import Runtimes
 
-    runtimes, wanted = Runtimes(), options.runtime or context.settings.runtime
-    if warm and not options.dry_run and wanted != "auto":
+    runtimes, wanted = Runtimes(), runtime or context.settings.runtime
+    if warm and wanted != "auto":
         # Perhaps nothing is to be run; else the plan says what is missing.
         with contextlib.suppress(EnvironmentMissing):
             runtimes.choose(wanted)[0].warm_up()

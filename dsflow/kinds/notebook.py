@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsflow import errors
+from dsflow.durable import write_text
 from dsflow.engines import registry
 from dsflow.errors import DsflowError, JobFailed, KernelDied, OutOfMemory, UsageError
 from dsflow.kinds.contract import Traces, Work
@@ -269,10 +270,7 @@ class _Execution:
 
         self._saved = time.monotonic()
         text = self._work.mask(nbformat.v4.writes(self._notebook))
-        # In place at once, but without waiting for the disk: a document of the run, not its result.
-        temporary = self._work.run_folder / f".{EXECUTED}"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self._work.run_folder / EXECUTED)
+        write_text(self._work.run_folder / EXECUTED, text, wait=False)
 
 
 class _Lines:

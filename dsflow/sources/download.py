@@ -7,7 +7,6 @@ transfer goes on where it stopped, and the file gets its name only when its leng
 from __future__ import annotations
 
 import argparse
-import errno
 import sys
 import tempfile
 import time
@@ -18,14 +17,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsflow.errors import DsflowError, EnvironmentMissing, JobFailed
+from dsflow.errors import DISK_FULL, DsflowError, EnvironmentMissing, JobFailed
 from dsflow.quantities import show_bytes, show_count
 
 _ATTEMPTS = 5
 _FIRST_PAUSE_SECONDS = 0.5
 _CHUNK_BYTES = 1 << 20
 _LONGEST_NAME_BYTES = 200
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def fetch(url: str, folder: Path, *, unzip: bool = False, say: Callable[[str], None] = lambda line: None) -> list[Path]:
@@ -55,7 +53,7 @@ def fetch(url: str, folder: Path, *, unzip: bool = False, say: Callable[[str], N
         partial.replace(target)
         return [target]
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in DISK_FULL:
             raise EnvironmentMissing(f"the disk is full: {folder}", "Free some space and run again.") from error
         raise JobFailed(f"cannot write into {folder}: {error.strerror or error}") from error
     finally:
@@ -109,7 +107,7 @@ def _transfer(url: str, partial: Path, say: Callable[[str], None]) -> None:
             raise JobFailed(f"{_shown(url)} is a folder, not a file") from None
         except Exception as error:
             # Every file system has exceptions of its own; all may be passing troubles of a network.
-            if isinstance(error, OSError) and error.errno in _FULL:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
             what = (str(error) or type(error).__name__).replace(url, _shown(url))
             if attempt == _ATTEMPTS or isinstance(error, PermissionError):

@@ -60,11 +60,11 @@ class Layout:
 
     def target(self, store: Store, name: str, ds: str) -> Path:
         """Give the folder of a published partition."""
-        return self.root.joinpath(*self._parts(store, name), f"ds={check_name(ds, 'ds')}")
+        return self.root.joinpath(*self._parts(store, name, ds))
 
     def staged(self, run_id: str, store: Store, name: str, ds: str) -> Path:
         """Give the folder in which a run writes its partition."""
-        return self.run_folder(run_id).joinpath(*self._parts(store, name), f"ds={check_name(ds, 'ds')}")
+        return self.run_folder(run_id).joinpath(*self._parts(store, name, ds))
 
     def run_folder(self, run_id: str) -> Path:
         """Give the folder with all that is temporary of a run."""
@@ -85,7 +85,7 @@ class Layout:
 
     def lock(self, store: Store, name: str, ds: str) -> Path:
         """Give the lock file of a partition."""
-        return self.own.joinpath("locks", *self._parts(store, name), f"ds={check_name(ds, 'ds')}")
+        return self.own.joinpath("locks", *self._parts(store, name, ds))
 
     def check_inside(self, path: Path) -> None:
         """Refuse a path that leaves the datastore over a symbolic link.
@@ -104,8 +104,10 @@ class Layout:
     def _is_inside(self, path: Path) -> bool:
         return path.resolve().is_relative_to(self.root.resolve())
 
-    def _parts(self, store: Store, name: str) -> tuple[str, str]:
-        return FOLDERS[store], check_name(name, f"{_what(store)} name")
+    def _parts(self, store: Store, name: str, ds: str | None = None) -> list[str]:
+        """Give the names of the folders that a dataset or one of its partitions is in, wherever something is of it."""
+        parts = [FOLDERS[store], check_name(name, f"{_what(store)} name")]
+        return parts if ds is None else [*parts, f"ds={check_name(ds, 'ds')}"]
 
 
 def check_name(name: str, what: str) -> str:

@@ -25,7 +25,7 @@ from dsflow.model import Event, LogLine, Outcome, Output, Task
 from dsflow.prepare import assignment_of
 from dsflow.queries import is_ordered
 from dsflow.runner import Emitter, Runner
-from dsflow.runtimes.contract import Folders, Runtime
+from dsflow.runtimes.contract import Folders
 from dsflow.runtimes.registry import Runtimes
 from dsflow.spark import access, server
 from dsflow.specs.load import JobSpec, WorkspaceSpec, load_job, load_workspace
@@ -199,7 +199,8 @@ class Trials:
                 lines.append(event.text)
 
         own = "process" if spec.run.runtime == "submit" else spec.run.runtime
-        runtime, reason = self._runtime(self.runtime or own or "process")
+        wanted = self.runtime or own or "process"
+        runtime, reason = self._runtimes.choose("process" if wanted == "auto" else wanted)
         # Two are enough for the runtime to keep a process ready; how many there will be, nobody knows.
         runtime.expect(2)
         folders = Folders(jobs=self._workspace.jobs, datastore=datastore.root)
@@ -225,9 +226,6 @@ class Trials:
         folder = folder.with_name("tests") if elsewhere else folder
         server.ensure(folder, local, lambda line: None)
         return task, {access.SERVER: str(folder)}
-
-    def _runtime(self, name: str) -> tuple[Runtime, str]:
-        return self._runtimes.choose("process" if name == "auto" else name)
 
     def _compared(self, told: Verdict, test: TestFile, folder: Path, trial: Trial) -> Verdict:
         """Give the verdict on a run."""
